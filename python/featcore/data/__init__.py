@@ -1,5 +1,20 @@
 """Datasets: generators and loaders, a file a family."""
 
 from featcore.data.dataset import Dataset
+from featcore.data.digits import digits
+from featcore.data.idx import idx, read_idx
+from featcore.data.orthogonal import fan, orthogonally_separable, two_points
+from featcore.data.split import train_test_split
+from featcore.data.xor import xor_clusters
 
-__all__ = ["Dataset"]
+__all__ = [
+    "Dataset",
+    "digits",
+    "fan",
+    "idx",
+    "orthogonally_separable",
+    "read_idx",
+    "train_test_split",
+    "two_points",
+    "xor_clusters",
+]

@@ -21,9 +21,9 @@ class Dataset:
     """Samples with labels; frozen.
 
     Arrays are held as read-only, C-contiguous float64 or float32. An array that already is so is
-    referenced, not copied (do not change it behind the dataset's back); any other layout, byte order or
-    integer type is copied once, here. The dtype is that of `x`; the others are cast to it if the
-    cast is exact.
+    referenced, not copied (do not change it behind the dataset's back); any other layout, byte
+    order or integer type is copied once, here. The dtype is that of `x`; the others are cast to it
+    if the cast is exact.
 
     Parameters
     ----------
@@ -90,13 +90,16 @@ class Dataset:
         if means is not None:
             means = float_array("means", means, ndim=2, dtype=x.dtype)
             if means.shape[1] != d:
-                raise ValueError(f"means has shape {means.shape}; its rows must have x's dimension {d}")
+                raise ValueError(
+                    f"means has shape {means.shape}; its rows must have x's dimension {d}"
+                )
             means = frozen(means)
         if weights is not None:
             weights = _vector("weights", weights, n, x.dtype)
             if weights.min() < 0 or not weights.any():
                 raise ValueError(
-                    f"weights must be non-negative with a positive sum; the smallest is {weights.min()}"
+                    "weights must be non-negative with a positive sum; the smallest is "
+                    f"{weights.min()}"
                 )
             weights = frozen(weights)
         set_ = object.__setattr__
@@ -147,7 +150,7 @@ class Dataset:
             self.provenance,
         )
 
-    def subset(self, index: ArrayLike) -> Dataset:
+    def subset(self, index: ArrayLike | slice) -> Dataset:
         """Return the samples selected by `index` (integers, a boolean mask or a slice)."""
         chosen: Any = index if isinstance(index, slice) else np.asarray(index)
 
@@ -196,7 +199,9 @@ class Dataset:
         return f"Dataset(n={self.n}, d={self.d}, {self.dtype}{tail})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _ARRAYS} | {"provenance": dict(self.provenance)}
+        return {name: getattr(self, name) for name in _ARRAYS} | {
+            "provenance": dict(self.provenance)
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]

@@ -1,0 +1,98 @@
+// Gradient descent: one call a run, in-place on W and a.
+#include "columns.hpp"
+#include "featcore/descent.hpp"
+#include "featcore/primal.hpp"
+#include "watch.hpp"
+
+namespace featcore::bindings {
+
+namespace {
+
+// Hands every row to a Python callable (row, step, W, a) with copies of the weights.
+template <class T>
+class PythonRecorder final : public Recorder<T> {
+ public:
+  PythonRecorder(std::vector<std::int64_t> schedule, std::vector<Column> columns, std::int64_t* steps,
+                 py::object callback)
+      : Recorder<T>(std::move(schedule), std::move(columns), steps), callback_(std::move(callback)) {}
+
+ protected:
+  void on_row(Index row, std::int64_t step, const NetworkView<T>& net) override {
+    if (callback_.is_none()) return;
+    const py::gil_scoped_acquire gil;
+    callback_(row, step, Array<T>({net.m, net.d}, net.W), Array<T>(net.m, net.a));
+  }
+
+ private:
+  py::object callback_;
+};
+
+template <class T>
+py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
+                           const py::list& splits, const py::tuple& objective, const Array<double>& balance,
+                           const py::tuple& options, const Array<std::int64_t>& schedule, const py::list& column_list,
+                           Array<std::int64_t> steps, py::object on_row, py::object progress, int num_threads) {
+  const NetworkView<T> net = network_view(W, a);
+  T* W_out = W.mutable_data();
+  T* a_out = a.mutable_data();
+  const Activation sigma = activation_by_name(activation, slope);
+  const std::vector<SplitView<T>> views = split_views<T>(splits, net.d);
+  const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()), objective[1].cast<bool>(),
+                           objective[2].cast<double>(), objective[3].cast<double>()};
+  std::vector<Objective<T>> objectives;
+  for (const SplitView<T>& view : views) objectives.emplace_back(spec, view);
+  require(options.size() == 8, "options have the wrong size");
+  DescentOptions settings;
+  settings.step_size = options[0].cast<double>();
+  settings.first_step = options[1].cast<std::int64_t>();
+  settings.last_step = options[2].cast<std::int64_t>();
+  settings.rates = {options[3].cast<double>(), options[4].cast<double>()};
+  settings.weight_decay = spec.weight_decay;
+  settings.stop = {options[5].cast<double>(), options[6].cast<double>(), options[7].cast<double>()};
+  const double* balance_data = vector_data(balance, net.m, "balance");
+  require(schedule.ndim() == 1 && steps.ndim() == 1 && steps.shape(0) == schedule.shape(0) + 1,
+          "steps has the wrong shape");
+  PythonRecorder<T> recorder({schedule.data(), schedule.data() + schedule.size()},
+                             columns<T>(column_list, net, views, sigma, steps.shape(0)), steps.mutable_data(),
+                             std::move(on_row));
+  PythonMonitor monitor(std::move(progress));
+  PrimalForm<T> form(net, sigma, views, recorder.needs_signs());
+  DescentOutcome outcome;
+  std::string status;
+  py::object error = py::none();
+  int threads = 1;
+  try {
+    // safe: the core touches buffers only, which the arguments keep alive; callbacks take the GIL back
+    const py::gil_scoped_release release;
+    const Team team(num_threads, monitor);
+    threads = team.threads();
+    outcome = descend(form, objectives, balance_data, settings, recorder, team);
+    status = status_name(outcome.status);
+  } catch (py::error_already_set& raised) {
+    outcome.step = monitor.position;
+    status = "observer_failed";
+    error = raised.value();
+  }
+  if (error.is_none()) error = monitor.error();
+  const NetworkView<T> last = form.network();
+  std::copy_n(last.W, net.m * net.d, W_out);
+  std::copy_n(last.a, net.m, a_out);
+  return py::make_tuple(status, outcome.step, recorder.rows(), form.name(), threads, error);
+}
+
+template <class T>
+void define(py::module_& m) {
+  m.def("descend", &descend_in_place<T>, py::arg("W").noconvert(), py::arg("a").noconvert(), py::arg("activation"),
+        py::arg("slope"), py::arg("splits"), py::arg("objective"), py::arg("balance").noconvert(), py::arg("options"),
+        py::arg("schedule").noconvert(), py::arg("columns"), py::arg("steps").noconvert(), py::arg("on_row"),
+        py::arg("progress"), py::arg("num_threads"));
+}
+
+}  // namespace
+
+void bind_descent(py::module_& m) {
+  define<double>(m);
+  define<float>(m);
+}
+
+}  // namespace featcore::bindings

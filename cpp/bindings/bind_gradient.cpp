@@ -1,0 +1,98 @@
+// Outputs, and the objective with its gradient, of one network on one split.
+#include "arrays.hpp"
+#include "featcore/objective.hpp"
+#include "featcore/observables.hpp"
+#include "featcore/primal.hpp"
+#include "watch.hpp"
+
+namespace featcore::bindings {
+
+namespace {
+
+// Runs `body(team)` without the GIL; a signal that arrives meanwhile is raised here.
+template <class Body>
+void without_gil(int num_threads, Body&& body) {
+  PythonMonitor monitor{py::none()};
+  bool stopped = false;
+  {
+    // safe: `body` touches buffers only, which the arguments keep alive
+    const py::gil_scoped_release release;
+    try {
+      body(Team(num_threads, monitor));
+    } catch (const Stopped&) {
+      stopped = true;
+    }
+  }
+  if (stopped) {
+    const py::object error = monitor.error();
+    PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
+    throw py::error_already_set();
+  }
+}
+
+template <class T>
+py::array outputs(const Array<T>& W, const Array<T>& a, const std::string& activation, double slope,
+                  const Array<T>& x, int num_threads) {
+  const NetworkView<T> net = network_view(W, a);
+  require(x.ndim() == 2 && x.shape(1) == net.d, "x has the wrong shape");
+  Array<T> f(x.shape(0));
+  T* out = f.mutable_data();
+  const Index n = x.shape(0);
+  const T* samples = x.data();
+  const Activation sigma = activation_by_name(activation, slope);
+  if (n > 0)
+    without_gil(num_threads, [&](const Team& team) {
+      Kernel<T> kernel(n, net.d, net.m, samples, sigma, false);
+      kernel.outputs(net.W, net.a, team, out);
+    });
+  return f;
+}
+
+template <class T>
+py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string& activation, double slope,
+                        const py::tuple& split, const std::string& loss, bool mean, double weight_decay,
+                        double output_penalty, int num_threads) {
+  const NetworkView<T> net = network_view(W, a);
+  const SplitView<T> view = split_view<T>(split, net.d);
+  const Objective<T> objective({loss_by_name(loss), mean, weight_decay, output_penalty}, view);
+  const Activation sigma = activation_by_name(activation, slope);
+  Array<T> grad_W({net.m, net.d});
+  Array<T> grad_a(net.m);
+  T* gW = grad_W.mutable_data();
+  T* ga = grad_a.mutable_data();
+  double value = 0;
+  without_gil(num_threads, [&](const Team& team) {
+    Kernel<T> kernel(view.n, view.d, net.m, view.x, sigma, sigma.homogeneous());
+    std::vector<T> f(static_cast<std::size_t>(view.n));
+    std::vector<T> r(f.size());
+    kernel.outputs(net.W, net.a, team, f.data(),
+                   [&](Index begin, Index end) { objective.residuals(begin, end, f.data(), r.data()); });
+    const T decay = static_cast<T>(weight_decay);
+    kernel.gradient_sums(net.W, r.data(), team, gW, [&](Index j, T* h, T head) {
+      Eigen::Map<Vector<T>> row(h, net.d);
+      row = decay * ConstVector<T>(net.W + j * net.d, net.d) - net.a[j] * row;
+      ga[j] = decay * net.a[j] - head;
+    });
+    value = objective.loss(f.data()) + objective.output_penalty(f.data());
+    if (weight_decay != 0) value += 0.5 * weight_decay * detail::parameter_norm_squared(net);
+  });
+  return py::make_tuple(value, grad_W, grad_a);
+}
+
+template <class T>
+void define(py::module_& m) {
+  m.def("outputs", &outputs<T>, py::arg("W").noconvert(), py::arg("a").noconvert(), py::arg("activation"),
+        py::arg("slope"), py::arg("x").noconvert(), py::arg("num_threads"));
+  m.def("loss_and_grad", &loss_and_grad<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
+        py::arg("activation"), py::arg("slope"), py::arg("split"), py::arg("loss"), py::arg("mean"),
+        py::arg("weight_decay"), py::arg("output_penalty"), py::arg("num_threads"));
+}
+
+}  // namespace
+
+void bind_gradient(py::module_& m) {
+  define<double>(m);
+  define<float>(m);
+}
+
+}  // namespace featcore::bindings

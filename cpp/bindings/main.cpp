@@ -1,0 +1,16 @@
+#include "pybind11.hpp"
+
+namespace featcore::bindings {
+void bind_build(py::module_& m);
+void bind_descent(py::module_& m);
+void bind_gradient(py::module_& m);
+void bind_observables(py::module_& m);
+}  // namespace featcore::bindings
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "Compiled kernels of featcore. Private: use the Python functions, which check their arguments.";
+  featcore::bindings::bind_build(m);
+  featcore::bindings::bind_descent(m);
+  featcore::bindings::bind_gradient(m);
+  featcore::bindings::bind_observables(m);
+}

@@ -1,0 +1,37 @@
+// A monitor that listens to Python: signals (Ctrl-C) and a progress callback.
+#pragma once
+
+#include <optional>
+
+#include "featcore/monitor.hpp"
+#include "pybind11.hpp"
+
+namespace featcore::bindings {
+
+// Lives while the GIL is released around the core; takes it for each poll.
+class PythonMonitor final : public Monitor {
+ public:
+  explicit PythonMonitor(py::object progress) : progress_(std::move(progress)) {}
+
+  // What a signal handler or the progress callback raised, if anything: None otherwise.
+  py::object error() const { return error_ ? error_->value() : py::none(); }
+
+ protected:
+  bool poll() override {
+    const py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!progress_.is_none()) progress_(position);
+    } catch (py::error_already_set& error) {
+      error_.emplace(std::move(error));
+      return false;
+    }
+    return true;
+  }
+
+ private:
+  py::object progress_;
+  std::optional<py::error_already_set> error_;
+};
+
+}  // namespace featcore::bindings

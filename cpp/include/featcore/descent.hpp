@@ -1,0 +1,143 @@
+// Full-batch gradient descent: step k is at time step_size * k of the flow of the same objective.
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+#include "featcore/form.hpp"
+#include "featcore/objective.hpp"
+#include "featcore/recorder.hpp"
+
+namespace featcore {
+
+enum class Status { reached_end, stationary, loss_target, wall_time, non_finite, interrupted };
+
+inline const char* status_name(Status status) {
+  switch (status) {
+    case Status::reached_end:
+      return "reached_end";
+    case Status::stationary:
+      return "stationary";
+    case Status::loss_target:
+      return "loss_target";
+    case Status::wall_time:
+      return "wall_time";
+    case Status::non_finite:
+      return "non_finite";
+    case Status::interrupted:
+      return "interrupted";
+  }
+  return "unknown";
+}
+
+// Infinite limits are off.
+struct StopRules {
+  double loss_at_most = -std::numeric_limits<double>::infinity();      // of the objective's data term
+  double gradient_at_most = -std::numeric_limits<double>::infinity();  // Euclidean norm, layers that move
+  double seconds = std::numeric_limits<double>::infinity();
+};
+
+struct DescentOptions {
+  double step_size = 1;
+  std::int64_t first_step = 0;
+  std::int64_t last_step = 0;
+  Rates rates;
+  double weight_decay = 0;
+  StopRules stop;
+};
+
+struct DescentOutcome {
+  Status status = Status::reached_end;
+  std::int64_t step = 0;  // of the network left in the form: the last whole, finite one
+};
+
+// Moves `form` from first_step to last_step. `objectives`: one a split, the first is descended. `balance`:
+// a_j^2 - |w_j|^2 at the start of the whole run, (m,).
+template <class T>
+DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objectives, const double* balance,
+                       const DescentOptions& options, Recorder<T>& recorder, const Team& team) {
+  if (!(options.step_size > 0) || !std::isfinite(options.step_size))
+    throw std::invalid_argument("step_size must be positive and finite");
+  if (options.first_step < 0 || options.last_step < options.first_step)
+    throw std::invalid_argument("steps must be non-negative");
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  const Objective<T>& objective = objectives.front();
+  const Index n = objective.split().n;
+  std::vector<T> r(static_cast<std::size_t>(n));
+  constexpr T kMost = std::numeric_limits<T>::max();
+
+  const T* f = nullptr;
+  const auto evaluate = [&] {  // false if outputs or residuals are not finite
+    f = form.outputs(0, team);
+    objective.residuals(0, n, f, r.data());
+    bool finite = true;
+    for (Index i = 0; i < n; ++i)
+      finite = finite && std::abs(f[i]) <= kMost && std::abs(r[static_cast<std::size_t>(i)]) <= kMost;
+    return finite;
+  };
+  const auto record = [&](std::int64_t step) {
+    if (recorder.recorded(step)) return;
+    Snapshot<T> snapshot;
+    snapshot.net = form.network();
+    snapshot.balance = balance;
+    for (std::size_t k = 0; k < objectives.size(); ++k) {
+      const Index split = static_cast<Index>(k);
+      const T* outputs = k == 0 ? f : (recorder.needs_split(split) ? form.outputs(split, team) : nullptr);
+      snapshot.splits.push_back({&objectives[k], outputs, form.signs(split)});
+    }
+    recorder.record(step, snapshot, team);
+  };
+
+  std::int64_t step = options.first_step;
+  Monitor& monitor = team.monitor();
+  monitor.position = step;
+  bool moved = false;  // since outputs were last known to be finite
+  try {
+    if (!evaluate()) {
+      record(step);
+      return {Status::non_finite, step};
+    }
+    while (true) {
+      if (recorder.due(step)) record(step);
+      if (step == options.last_step) {
+        record(step);
+        return {Status::reached_end, step};
+      }
+      const auto stop_here = [&](Status status) {
+        record(step);
+        return DescentOutcome{status, step};
+      };
+      if (std::isfinite(options.stop.loss_at_most) && objective.loss(f) <= options.stop.loss_at_most)
+        return stop_here(Status::loss_target);
+      if (std::isfinite(options.stop.seconds) &&
+          std::chrono::duration<double>(Clock::now() - start).count() >= options.stop.seconds)
+        return stop_here(Status::wall_time);
+      const StepInfo info = form.step(r.data(), options.step_size, options.rates, options.weight_decay, team);
+      moved = true;
+      if (std::sqrt(info.squared_gradient) <= options.stop.gradient_at_most) {
+        form.undo();
+        moved = false;
+        return stop_here(Status::stationary);
+      }
+      const bool finite = info.finite && evaluate();
+      if (!finite) {
+        form.undo();
+        moved = false;
+        evaluate();
+        return stop_here(Status::non_finite);
+      }
+      moved = false;
+      monitor.position = ++step;
+    }
+  } catch (const Stopped&) {
+    if (moved) form.undo();  // the unfinished step is dropped
+    return {Status::interrupted, step};
+  }
+}
+
+}  // namespace featcore

@@ -1,0 +1,15 @@
+// featcore: everything a C++ user includes. Header-only; needs C++17, Eigen >= 3.4 and, for more than one
+// thread, OpenMP.
+#pragma once
+
+#include "featcore/activation.hpp"
+#include "featcore/descent.hpp"
+#include "featcore/form.hpp"
+#include "featcore/kernel.hpp"
+#include "featcore/loss.hpp"
+#include "featcore/objective.hpp"
+#include "featcore/observables.hpp"
+#include "featcore/primal.hpp"
+#include "featcore/recorder.hpp"
+#include "featcore/spectrum.hpp"
+#include "featcore/types.hpp"

@@ -1,0 +1,109 @@
+// What is minimised: the weighted mean (or sum) of a loss, and penalties.
+//
+//   objective = sum_i c_i l(f_i, y_i) + (mu/2) sum_i p_i f_i^2 + (lambda/2)(|W|^2 + |a|^2)
+//
+// p_i = w_i / sum w; c_i = p_i for the mean and w_i for the sum.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "featcore/loss.hpp"
+#include "featcore/types.hpp"
+
+namespace featcore {
+
+struct ObjectiveSpec {
+  Loss loss = Loss::logistic;
+  bool mean = true;
+  double weight_decay = 0;    // lambda
+  double output_penalty = 0;  // mu
+};
+
+template <class T>
+class Objective {
+ public:
+  Objective(const ObjectiveSpec& spec, const SplitView<T>& split) : spec_(spec), split_(split) {
+    if (split.n < 1) throw std::invalid_argument("a split needs at least one sample");
+    double total = static_cast<double>(split.n);
+    if (split.weights) {
+      total = 0;
+      for (Index i = 0; i < split.n; ++i) total += static_cast<double>(split.weights[i]);
+      if (!(total > 0)) throw std::invalid_argument("sample weights must have a positive sum");
+    }
+    share_ = 1 / total;
+    scale_ = spec.mean ? share_ : 1;
+  }
+
+  const SplitView<T>& split() const { return split_; }
+  const ObjectiveSpec& spec() const { return spec_; }
+
+  // w_i / sum w
+  double share(Index i) const { return split_.weights ? static_cast<double>(split_.weights[i]) * share_ : share_; }
+
+  // r_i = -d objective / d f_i, for samples begin..end.
+  void residuals(Index begin, Index end, const T* f, T* r) const {
+    const T scale = static_cast<T>(scale_);
+    for (Index i = begin; i < end; ++i) r[i] = scale * residual<T>(spec_.loss, f[i], split_.y[i]);
+    if (spec_.output_penalty != 0) {
+      const T penalty = static_cast<T>(spec_.output_penalty * share_);
+      for (Index i = begin; i < end; ++i) r[i] -= penalty * f[i];
+    }
+    if (split_.weights)  // a sample of weight zero may have an infinite residual
+      for (Index i = begin; i < end; ++i) r[i] = split_.weights[i] > 0 ? r[i] * split_.weights[i] : T(0);
+  }
+
+  double loss(const T* f) const {
+    double sum = 0;
+    for (Index i = 0; i < split_.n; ++i)
+      if (weight(i) > 0) sum += weight(i) * value(f, i);
+    return scale_ * sum;
+  }
+
+  // log of loss(), accurate where that underflows.
+  double log_loss(const T* f) const {
+    double largest = -std::numeric_limits<double>::infinity();
+    for (Index i = 0; i < split_.n; ++i) {
+      if (!(weight(i) > 0)) continue;
+      const double term = log_value(f, i);
+      if (std::isnan(term)) return term;
+      if (term > largest) largest = term;
+    }
+    if (!std::isfinite(largest)) return largest;
+    double sum = 0;
+    for (Index i = 0; i < split_.n; ++i)
+      if (weight(i) > 0) sum += weight(i) * std::exp(log_value(f, i) - largest);
+    return largest + std::log(sum) + std::log(scale_);
+  }
+
+  double output_penalty(const T* f) const {
+    if (spec_.output_penalty == 0) return 0;
+    double sum = 0;
+    for (Index i = 0; i < split_.n; ++i) sum += share(i) * static_cast<double>(f[i]) * static_cast<double>(f[i]);
+    return 0.5 * spec_.output_penalty * sum;
+  }
+
+ private:
+  double weight(Index i) const { return split_.weights ? static_cast<double>(split_.weights[i]) : 1; }
+  double value(const T* f, Index i) const {
+    return loss_value(spec_.loss, static_cast<double>(f[i]), static_cast<double>(split_.y[i]));
+  }
+  double log_value(const T* f, Index i) const {
+    return log_loss_value(spec_.loss, static_cast<double>(f[i]), static_cast<double>(split_.y[i]));
+  }
+
+  ObjectiveSpec spec_;
+  SplitView<T> split_;
+  double share_;  // 1 / sum w
+  double scale_;  // of the loss: share_ for the mean, 1 for the sum
+};
+
+template <class T>
+double squared_norm(const T* values, Index count) {
+  double sum = 0;
+  for (Index i = 0; i < count; ++i) sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  return sum;
+}
+
+}  // namespace featcore

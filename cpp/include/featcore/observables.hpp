@@ -1,0 +1,286 @@
+// Named quantities of (network, splits). Declared once, in `observable_table`; Python reads the table.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "featcore/form.hpp"
+#include "featcore/objective.hpp"
+#include "featcore/spectrum.hpp"
+
+namespace featcore {
+
+// A split as an observable sees it.
+template <class T>
+struct SplitState {
+  const Objective<T>* objective = nullptr;
+  const T* f = nullptr;
+  const Signs<T>* signs = nullptr;
+};
+
+template <class T>
+struct Snapshot {
+  NetworkView<T> net;
+  const double* balance = nullptr;  // a_j^2 - |w_j|^2 at the start of the run
+  std::vector<SplitState<T>> splits;
+};
+
+struct ObservableRequest {
+  std::string name;
+  const double* directions = nullptr;  // (direction_count, d)
+  Index direction_count = 0;
+  Index count = 0;  // of singular values
+  bool absolute = false;
+};
+
+template <class T>
+struct ObservableEntry {
+  const char* name;
+  const char* dims;  // space separated, outermost first: direction sign statistic neuron sample rank
+  bool per_split;
+  bool needs_signs;
+  void (*evaluate)(const Snapshot<T>&, const ObservableRequest&, Index split, const Team&, double* out);
+};
+
+namespace detail {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+template <class T>
+double margin(const SplitState<T>& s, Index i) {
+  return static_cast<double>(s.f[i]) * static_cast<double>(s.objective->split().y[i]);
+}
+
+template <class T>
+double smallest_margin(const SplitState<T>& s) {
+  double least = std::numeric_limits<double>::infinity();
+  for (Index i = 0; i < s.objective->split().n; ++i) {
+    const double u = margin(s, i);
+    if (!(u >= least)) least = u;  // keeps a NaN
+    if (std::isnan(least)) break;
+  }
+  return least;
+}
+
+// Weighted share of samples with y f > 0; f = 0 is wrong.
+template <class T>
+double accuracy(const SplitState<T>& s, const T* labels) {
+  double right = 0;
+  for (Index i = 0; i < s.objective->split().n; ++i)
+    if (s.f[i] * labels[i] > 0) right += s.objective->share(i);
+  return std::min(right, 1.0);
+}
+
+template <class T>
+double dot(const T* w, const double* v, Index d) {
+  double sum = 0;
+  for (Index k = 0; k < d; ++k) sum += static_cast<double>(w[k]) * v[k];
+  return sum;
+}
+
+template <class T>
+double norm(const T* w, Index d) {
+  // Scaled, so that norms of 1e-200 are right.
+  double largest = 0;
+  for (Index k = 0; k < d; ++k) largest = std::max(largest, std::abs(static_cast<double>(w[k])));
+  if (!(largest > 0) || !std::isfinite(largest)) return largest;
+  double sum = 0;
+  for (Index k = 0; k < d; ++k) {
+    const double scaled = static_cast<double>(w[k]) / largest;
+    sum += scaled * scaled;
+  }
+  return largest * std::sqrt(sum);
+}
+
+// 0 for a zero vector.
+template <class T>
+double cosine(const T* w, const double* v, Index d) {
+  const double lengths = norm(w, d) * norm(v, d);
+  return lengths > 0 ? std::clamp(dot(w, v, d) / lengths, -1.0, 1.0) : 0.0;
+}
+
+// (neuron, direction)
+template <class T>
+void cosines(const Snapshot<T>& s, const ObservableRequest& request, const Team& team, double* out) {
+  constexpr Index kBlock = 64;
+  const NetworkView<T>& net = s.net;
+  const Index k = request.direction_count;
+  const Team sized = team.for_work(4.0 * static_cast<double>(net.m * net.d * k));
+  sized.for_each(ceil_div(net.m, kBlock), [&](Index block, const Worker& worker) {
+    for (Index j = block * kBlock; j < std::min(net.m, (block + 1) * kBlock) && !worker.stop(); ++j)
+      for (Index q = 0; q < k; ++q) {
+        const double c = cosine(net.W + j * net.d, request.directions + q * net.d, net.d);
+        out[j * k + q] = request.absolute ? std::abs(c) : c;
+      }
+  });
+}
+
+// (direction, sign, statistic): mean, min, max over the neurons with a_j of that sign, and the cosine of
+// their mean weight. NaN for an empty group.
+template <class T>
+void alignment(const Snapshot<T>& s, const ObservableRequest& request, const Team& team, double* out) {
+  const NetworkView<T>& net = s.net;
+  const Index k = request.direction_count;
+  std::vector<double> all(static_cast<std::size_t>(net.m * k));
+  cosines(s, request, team, all.data());
+  for (Index sign = 0; sign < 2; ++sign) {
+    const auto member = [&](Index j) { return sign == 0 ? net.a[j] > 0 : net.a[j] < 0; };
+    std::vector<double> mean_weight(static_cast<std::size_t>(net.d), 0.0);
+    Index members = 0;
+    for (Index j = 0; j < net.m; ++j) {
+      if (!member(j)) continue;
+      ++members;
+      for (Index c = 0; c < net.d; ++c) mean_weight[static_cast<std::size_t>(c)] += static_cast<double>(net.W[j * net.d + c]);
+    }
+    for (Index q = 0; q < k; ++q) {
+      double* statistics = out + (q * 2 + sign) * 4;
+      std::fill_n(statistics, 4, kNaN);
+      if (members == 0) continue;
+      double sum = 0, least = 1, most = -1;
+      for (Index j = 0; j < net.m; ++j) {
+        if (!member(j)) continue;
+        const double c = all[static_cast<std::size_t>(j * k + q)];
+        sum += c;
+        least = std::min(least, c);
+        most = std::max(most, c);
+      }
+      const double mean_cosine = cosine(mean_weight.data(), request.directions + q * net.d, net.d);
+      statistics[0] = sum / static_cast<double>(members);
+      statistics[1] = least;
+      statistics[2] = most;
+      statistics[3] = request.absolute ? std::abs(mean_cosine) : mean_cosine;
+    }
+  }
+}
+
+template <class T>
+double parameter_norm_squared(const NetworkView<T>& net) {
+  return squared_norm(net.W, net.m * net.d) + squared_norm(net.a, net.m);
+}
+
+template <class T>
+double distinct_patterns(const Signs<T>& signs) {
+  std::vector<Index> order(static_cast<std::size_t>(signs.m()));
+  std::iota(order.begin(), order.end(), Index(0));
+  std::sort(order.begin(), order.end(), [&](Index j, Index k) { return signs.compare(j, k) < 0; });
+  Index distinct = 1;
+  for (std::size_t k = 1; k < order.size(); ++k) distinct += signs.compare(order[k - 1], order[k]) != 0;
+  return static_cast<double>(distinct);
+}
+
+}  // namespace detail
+
+// a_j^2 - |w_j|^2, which the flow of both layers at equal rates conserves (homogeneous activations).
+template <class T>
+double balance(const NetworkView<T>& net, Index j) {
+  const double a = static_cast<double>(net.a[j]);
+  return a * a - squared_norm(net.W + j * net.d, net.d);
+}
+
+template <class T>
+const std::vector<ObservableEntry<T>>& observable_table() {
+  using S = Snapshot<T>;
+  using R = ObservableRequest;
+  using namespace detail;
+  static const std::vector<ObservableEntry<T>> table = {
+      {"loss", "", true, false,
+       [](const S& s, const R&, Index k, const Team&, double* out) {
+         const auto& split = s.splits[static_cast<std::size_t>(k)];
+         *out = split.objective->loss(split.f);
+       }},
+      {"log_loss", "", true, false,
+       [](const S& s, const R&, Index k, const Team&, double* out) {
+         const auto& split = s.splits[static_cast<std::size_t>(k)];
+         *out = split.objective->log_loss(split.f);
+       }},
+      {"objective", "", false, false,
+       [](const S& s, const R&, Index, const Team&, double* out) {
+         const auto& objective = *s.splits[0].objective;
+         *out = objective.loss(s.splits[0].f) + objective.output_penalty(s.splits[0].f);
+         if (const double decay = objective.spec().weight_decay; decay != 0)
+           *out += 0.5 * decay * parameter_norm_squared(s.net);
+       }},
+      {"accuracy", "", true, false,
+       [](const S& s, const R&, Index k, const Team&, double* out) {
+         const auto& split = s.splits[static_cast<std::size_t>(k)];
+         *out = accuracy(split, split.objective->split().y);
+       }},
+      {"clean_accuracy", "", true, false,
+       [](const S& s, const R&, Index k, const Team&, double* out) {
+         const auto& split = s.splits[static_cast<std::size_t>(k)];
+         const T* clean = split.objective->split().clean_y;
+         if (!clean) throw std::invalid_argument("clean_accuracy needs the clean labels of every split");
+         *out = accuracy(split, clean);
+       }},
+      {"margin", "", true, false,
+       [](const S& s, const R&, Index k, const Team&, double* out) {
+         *out = smallest_margin(s.splits[static_cast<std::size_t>(k)]);
+       }},
+      {"normalised_margin", "", true, false,
+       [](const S& s, const R&, Index k, const Team&, double* out) {
+         const double norm = parameter_norm_squared(s.net);
+         *out = norm > 0 ? smallest_margin(s.splits[static_cast<std::size_t>(k)]) / norm : 0.0;
+       }},
+      {"margins", "sample", false, false,
+       [](const S& s, const R&, Index, const Team&, double* out) {
+         for (Index i = 0; i < s.splits[0].objective->split().n; ++i) out[i] = margin(s.splits[0], i);
+       }},
+      {"norms", "neuron", false, false,
+       [](const S& s, const R&, Index, const Team&, double* out) {
+         for (Index j = 0; j < s.net.m; ++j) out[j] = norm(s.net.W + j * s.net.d, s.net.d);
+       }},
+      {"head", "neuron", false, false,
+       [](const S& s, const R&, Index, const Team&, double* out) {
+         for (Index j = 0; j < s.net.m; ++j) out[j] = static_cast<double>(s.net.a[j]);
+       }},
+      {"cosines", "neuron direction", false, false,
+       [](const S& s, const R& r, Index, const Team& team, double* out) { cosines(s, r, team, out); }},
+      {"alignment", "direction sign statistic", false, false,
+       [](const S& s, const R& r, Index, const Team& team, double* out) { alignment(s, r, team, out); }},
+      {"patterns", "", true, true,
+       [](const S& s, const R&, Index k, const Team&, double* out) {
+         *out = distinct_patterns(*s.splits[static_cast<std::size_t>(k)].signs);
+       }},
+      {"dead", "", true, true,
+       [](const S& s, const R&, Index k, const Team&, double* out) {
+         const Signs<T>& signs = *s.splits[static_cast<std::size_t>(k)].signs;
+         Index dead = 0;
+         for (Index j = 0; j < signs.m(); ++j) dead += !signs.any(j);
+         *out = static_cast<double>(dead);
+       }},
+      {"stable_rank", "", false, false,
+       [](const S& s, const R&, Index, const Team& team, double* out) {
+         const double top = singular_values(s.net, 1, team)[0];
+         const double frobenius = norm(s.net.W, s.net.m * s.net.d);
+         const double ratio = top > 0 ? frobenius / top : 0.0;
+         *out = ratio * ratio;
+       }},
+      {"singular_values", "rank", false, false,
+       [](const S& s, const R& r, Index, const Team& team, double* out) {
+         const std::vector<double> values = singular_values(s.net, r.count, team);
+         std::copy(values.begin(), values.end(), out);
+       }},
+      {"balance_drift", "", false, false,
+       [](const S& s, const R&, Index, const Team&, double* out) {
+         double most = 0;
+         for (Index j = 0; j < s.net.m; ++j) most = std::max(most, std::abs(balance(s.net, j) - s.balance[j]));
+         *out = most;
+       }},
+  };
+  return table;
+}
+
+template <class T>
+const ObservableEntry<T>& find_observable(const std::string& name) {
+  for (const ObservableEntry<T>& entry : observable_table<T>())
+    if (name == entry.name) return entry;
+  throw std::invalid_argument("unknown observable '" + name + "'");
+}
+
+}  // namespace featcore

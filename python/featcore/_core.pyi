@@ -1,0 +1,47 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+_Float = NDArray[np.float64] | NDArray[np.float32]
+_Split = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]
+_Column = tuple[
+    str, NDArray[np.float64] | None, int, bool, list[int], NDArray[np.float64]
+]
+
+def build_info() -> dict[str, Any]: ...
+def observables() -> list[tuple[str, str, bool, bool]]: ...
+def outputs(
+    W: _Float, a: _Float, activation: str, slope: float, x: _Float, num_threads: int
+) -> NDArray[Any]: ...
+def loss_and_grad(
+    W: _Float,
+    a: _Float,
+    activation: str,
+    slope: float,
+    split: _Split,
+    loss: str,
+    mean: bool,
+    weight_decay: float,
+    output_penalty: float,
+    num_threads: int,
+) -> tuple[float, NDArray[Any], NDArray[Any]]: ...
+def descend(
+    W: _Float,
+    a: _Float,
+    activation: str,
+    slope: float,
+    splits: list[_Split],
+    objective: tuple[str, bool, float, float],
+    balance: NDArray[np.float64],
+    options: tuple[float, int, int, float, float, float, float, float],
+    schedule: NDArray[np.int64],
+    columns: list[_Column],
+    steps: NDArray[np.int64],
+    on_row: Callable[[int, int, NDArray[Any], NDArray[Any]], None] | None,
+    progress: Callable[[int], None] | None,
+    num_threads: int,
+) -> tuple[str, int, int, str, int, BaseException | None]: ...

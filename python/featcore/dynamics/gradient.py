@@ -1,0 +1,135 @@
+"""Outputs, and the objective with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featcore import losses
+from featcore._dispatch import core, resolve_threads
+from featcore._validation import choice, float_array, real
+from featcore.data.dataset import Dataset
+from featcore.losses import Loss
+from featcore.network import Gradient, TwoLayerNet
+
+REDUCTIONS = ("mean", "sum")
+
+
+def outputs(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> NDArray[Any]:
+    """Return f(x), shape (n,), for x of shape (n, d); n may be 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x is not a finite real matrix of the network's dimension and dtype (integers are taken).
+    """
+    net = net.absorbed()
+    array = float_array("x", x, ndim=2, dtype=net.dtype, allow_empty=True)
+    if array.shape[1] != net.dim:
+        raise ValueError(f"x has shape {array.shape}; the network takes (n, {net.dim})")
+    sigma = net.activation
+    return core.outputs(net.W, net.a, sigma.name, sigma.slope, array, resolve_threads(num_threads))
+
+
+def loss_and_grad(
+    net: TwoLayerNet,
+    data: Dataset,
+    loss: str | Loss = "logistic",
+    *,
+    reduction: str = "mean",
+    weight_decay: float = 0.0,
+    output_penalty: float = 0.0,
+    num_threads: int | None = None,
+) -> tuple[float, Gradient]:
+    """Return the objective of a network on a data set, and its gradient.
+
+    The objective is Σ_i c_i ℓ(f_i, y_i) + (weight_decay/2)(|W|² + |a|²) + (output_penalty/2) Σ_i p_i f_i²
+    with p_i = w_i/Σw and c_i = p_i for the mean, w_i for the sum.
+
+    Parameters
+    ----------
+    net : TwoLayerNet
+        Network of the same dtype and dimension as the data.
+    data : Dataset
+        n samples; labels ±1 unless the loss is squared.
+    loss : {"logistic", "exponential", "hinge", "squared"} or Loss
+        Per-sample loss.
+    reduction : {"mean", "sum"}
+        Weighted mean (default) or weighted sum over samples.
+    weight_decay, output_penalty : float
+        Non-negative penalties.
+    num_threads : int, optional
+        Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
+
+    Returns
+    -------
+    objective : float
+        Accumulated in float64 for either dtype.
+    gradient : Gradient
+        Arrays W, shape (m, d), and a, shape (m,), of the network's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtypes or dimensions differ, labels are not ±1 where the loss needs them, or a name is
+        unknown.
+
+    Examples
+    --------
+    >>> import featcore as fc
+    >>> net = fc.TwoLayerNet([[1.0, 0.0]], [1.0])
+    >>> data = fc.Dataset([[1.0, 0.0]], [1])
+    >>> value, gradient = fc.loss_and_grad(net, data, loss="squared")
+    >>> value, gradient.norm
+    (0.0, 0.0)
+    """
+    net = net.absorbed()
+    loss = losses.get(loss)
+    check_match(net, data, loss)
+    choice("reduction", reduction, REDUCTIONS)
+    value, grad_W, grad_a = core.loss_and_grad(
+        net.W,
+        net.a,
+        net.activation.name,
+        net.activation.slope,
+        split_tuple(data),
+        loss.name,
+        reduction == "mean",
+        real("weight_decay", weight_decay, least=0.0),
+        real("output_penalty", output_penalty, least=0.0),
+        resolve_threads(num_threads),
+    )
+    return value, Gradient(grad_W, grad_a)
+
+
+def check_match(net: TwoLayerNet, data: Dataset, loss: Loss, name: str = "data") -> None:
+    """Raise unless `data` suits the network's dtype and dimension and the loss's labels."""
+    if not isinstance(data, Dataset):
+        raise TypeError(f"{name} is a {type(data).__name__}; pass a featcore.Dataset(x, y)")
+    if data.dtype != net.dtype:
+        raise TypeError(
+            f"{name} is {data.dtype} and the network {net.dtype}; convert one with .astype(np.{net.dtype})"
+        )
+    if data.d != net.dim:
+        raise ValueError(f"{name} has dimension {data.d} and the network {net.dim}; they must agree")
+    if loss.needs_signs:
+        check_signs(data.y, f"{name}.y", f"the {loss.name} loss")
+
+
+def check_signs(labels: NDArray[Any], name: str, user: str) -> None:
+    """Raise unless every label is -1 or +1."""
+    wrong = np.flatnonzero(np.abs(labels) != 1)
+    if wrong.size:
+        raise ValueError(
+            f"{name}[{wrong[0]}]={labels[wrong[0]]:g}, but {user} needs labels -1 or +1; "
+            "map them, for example with np.where(y > 0, 1, -1)"
+        )
+
+
+def split_tuple(
+    data: Dataset,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
+    """Return a data set as the core takes it."""
+    return data.x, data.y, data.clean_y, data.weights

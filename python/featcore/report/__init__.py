@@ -1,0 +1,1 @@
+"""What a person sees of an experiment: the table on the terminal and the report on disk."""

@@ -1,0 +1,5 @@
+"""Closed forms and low-dimensional dynamics; takes numbers and arrays, simulates no network."""
+
+from featcore.theory import alignment, amplification
+
+__all__ = ["alignment", "amplification"]

@@ -1,0 +1,365 @@
+import errno
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import types
+from pathlib import Path
+
+import numpy as np
+import pydantic
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import featcore
+from featcore import cli, experiments
+from featcore.experiments.claims import Claim
+from featcore.experiments.protocol import ExperimentResult, Figure
+from featcore.report import progress
+
+
+def draw():
+    from matplotlib.figure import Figure as Canvas
+
+    figure = Canvas()
+    figure.subplots().plot([0, 1])
+    return figure
+
+
+class Settings(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    steps: int = 100
+    measured: float = 1.0
+
+
+class SettingsWithData(Settings):
+    data: Path | None = None
+
+    @pydantic.field_validator("data")
+    @classmethod
+    def has_files(cls, folder):
+        if folder is not None and not (folder / "images").exists():
+            raise ValueError(f"{folder} holds no images; point to the folder that does")
+        return folder
+
+
+def experiment(name, settings_class=Settings, measured=1.0, interrupt=None):
+    module = types.ModuleType(f"fake_{name}")
+    module.name, module.title = name, f"The experiment {name}"
+    module.Settings, module.default_seeds, module.quick_seeds = settings_class, 4, 2
+    module.quick = lambda: {"steps": 10}
+    module.calls = []
+
+    def run(settings, *, seeds, progress):
+        module.calls.append((settings, list(seeds)))
+        progress.stage("measuring", len(seeds))
+        progress.advance()
+        if interrupt is not None:
+            raise interrupt
+        claim = Claim(
+            key="one",
+            sentence=f"The number of {name} is one.",
+            source="derived",
+            reference="arithmetic",
+            predicted=1.0,
+            relation="equal",
+            bias=0.1,
+            resolution=0.5,
+        )
+        return ExperimentResult(
+            name=name,
+            title=module.title,
+            summary="A summary.",
+            settings=settings.model_dump(mode="json"),
+            seeds=list(seeds),
+            findings=[claim.judge([measured] * len(seeds))],
+            figures=[Figure("line", "A line", "It rises.", draw)],
+            data={"history": xr.Dataset({"loss": ("seed", np.ones(len(seeds)))})},
+        )
+
+    module.run = run
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Return a runner of the command line over the given fake experiments, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(featcore, "build_info", lambda: {"isa": "avx2"}, raising=False)
+
+    def invoke(*arguments, over=()):
+        modules = {module.name: module.__name__ for module in over}
+        for module in over:
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(experiments, "_MODULES", modules)
+        monkeypatch.setattr(experiments, "NAMES", tuple(modules))
+        return CliRunner().invoke(cli.build_app(), list(arguments))
+
+    return invoke
+
+
+def test_all_claims_hold(run):
+    first, second = experiment("first"), experiment("second")
+    done = run("reproduce", over=[first, second])
+    assert done.exit_code == 0, done.output
+    assert "All 2 claims hold" in done.output
+    assert "The number of second is one." in done.output
+    assert "\x1b" not in done.output
+    assert first.calls == [(Settings(), [0, 1, 2, 3])]
+    out = Path("featcore-report")
+    page = (out / "report.html").read_text("utf-8")
+    assert "The number of first is one." in page
+    assert "featcore reproduce first --seeds 4" in page
+    assert (out / "figures" / "second-line.png").exists()
+    assert xr.load_dataset(out / "data" / "first-history.nc", engine="h5netcdf").sizes == {
+        "seed": 4
+    }
+
+
+def test_a_failing_claim_exits_with_1(run):
+    done = run("reproduce", over=[experiment("good"), experiment("bad", measured=2.0)])
+    assert done.exit_code == 1
+    assert "fails: bad/one" in done.output
+    assert Path("featcore-report/report.html").exists()
+
+
+def test_an_inconclusive_claim_is_said_and_does_not_fail(run):
+    done = run("reproduce", "--seeds", "1", over=[experiment("first")])
+    assert done.exit_code == 0
+    assert "inconclusive: first/one" in done.output
+
+
+def test_named_experiments_run_once_each_in_the_order_given(run):
+    first, second, third = (experiment(name) for name in ("first", "second", "third"))
+    done = run("reproduce", "third", "first", "third", "--out", "o", over=[first, second, third])
+    assert done.exit_code == 0
+    assert [len(each.calls) for each in (first, second, third)] == [1, 0, 1]
+    assert done.output.index("third:") < done.output.index("first:")
+
+
+def test_quick_reduces_settings_and_seeds(run):
+    first = experiment("first")
+    assert run("reproduce", "--quick", over=[first]).exit_code == 0
+    assert first.calls == [(Settings(steps=10), [0, 1])]
+    assert "reproduce first --seeds 2 --quick" in Path("featcore-report/report.html").read_text(
+        "utf-8"
+    )
+
+
+def test_fresh_seeds_are_shown_and_can_be_repeated(run):
+    first = experiment("first")
+    done = run("reproduce", "--fresh-seeds", "--seeds", "3", over=[first])
+    [(_, seeds)] = first.calls
+    assert len(set(seeds)) == 3
+    assert ", ".join(map(str, seeds)) in done.output
+    page = Path("featcore-report/report.html").read_text("utf-8")
+    again = re.search(r"featcore reproduce first --seeds (\S+)</pre>", page)[1]
+    run("reproduce", "--seeds", again, over=[first])
+    assert first.calls[1][1] == seeds
+
+
+def test_one_seed_can_be_named(run):
+    first = experiment("first")
+    run("reproduce", "--seeds", "7,", over=[first])
+    assert first.calls[0][1] == [7]
+    assert "--seeds 7,</pre>" in Path("featcore-report/report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nonsense"], "'nonsense' is unknown"),
+        (["--seeds", "0"], "between 1 and"),
+        (["--seeds", "-3"], "between 1 and"),
+        (["--seeds", "two"], "'two' must be a number"),
+        (["--seeds", "1,1"], "different"),
+        (["--seeds", "1,-2"], "none negative"),
+        (["--seeds", ","], "must be a number"),
+        (["--seeds", "5,6", "--fresh-seeds"], "how many"),
+        (["--data", "absent"], "no folder"),
+        (["--data", "."], "holds no images"),
+        (["first", "--data", "."], "reads no files"),
+        (["--out", "occupied"], "cannot be written"),
+        (["--out", "occupied/inside"], "cannot be written"),
+        (["--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_bad_arguments_exit_with_2_before_anything_is_computed(run, tmp_path, arguments, said):
+    (tmp_path / "occupied").write_text("a file")
+    first, second = experiment("first"), experiment("second", SettingsWithData)
+    done = run("reproduce", *arguments, over=[first, second])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert first.calls == second.calls == []
+    assert not Path("featcore-report").exists()
+
+
+def test_data_reaches_the_experiments_that_take_it(run, tmp_path):
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    (folder / "images").touch()
+    first, second = experiment("first"), experiment("second", SettingsWithData)
+    done = run("reproduce", "--data", "with space", over=[first, second])
+    assert done.exit_code == 0, done.output
+    assert first.calls[0][0] == Settings()
+    assert second.calls[0][0] == SettingsWithData(data=folder)
+
+
+def test_an_interrupt_keeps_what_was_finished(run):
+    stopped = experiment("stopped", interrupt=KeyboardInterrupt())
+    done = run("reproduce", over=[experiment("first"), stopped, experiment("never")])
+    assert done.exit_code == 130
+    assert "Finished: first. Not finished: stopped, never." in done.output
+    page = Path("featcore-report/report.html").read_text("utf-8")
+    assert "The number of first is one." in page
+    assert "stopped, never" in page
+
+
+def test_an_interrupt_before_anything_is_finished_writes_no_report(run):
+    done = run("reproduce", over=[experiment("first", interrupt=KeyboardInterrupt())])
+    assert done.exit_code == 130
+    assert "Finished: nothing." in done.output
+    assert not Path("featcore-report/report.html").exists()
+
+
+def test_an_error_in_one_experiment_does_not_lose_the_others(run):
+    broken = experiment("broken", interrupt=RuntimeError("a bug"))
+    done = run("reproduce", over=[experiment("first"), broken])
+    assert isinstance(done.exception, RuntimeError)
+    assert "The number of first is one." in Path("featcore-report/report.html").read_text("utf-8")
+
+
+def test_a_disk_that_fills_up_still_shows_the_claims(run, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("featcore.report.write.write", full)
+    done = run("reproduce", over=[experiment("first")])
+    assert done.exit_code == 2
+    assert "The number of first is one." in done.output
+    assert "cannot be written" in done.output
+
+
+def test_info_and_version(run):
+    done = run("info")
+    assert done.exit_code == 0
+    assert re.search(rf"^numpy +{re.escape(np.__version__)}$", done.output, re.MULTILINE)
+    assert re.search(r"^isa +avx2$", done.output, re.MULTILINE)
+    assert re.search(r"^processors +[1-9]", done.output, re.MULTILINE)
+    done = run("--version")
+    assert done.exit_code == 0
+    assert done.output.startswith("featcore ")
+
+
+def python(code, **options):
+    script = "import featcore; featcore.build_info = lambda: {'isa': 'avx2'}\n" + textwrap.dedent(
+        code
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
+
+
+def test_a_missing_extra_is_one_line_and_exit_2():
+    process = python(
+        """
+        from featcore import cli
+        cli._LAB = ("typer", "package_that_is_not_there")
+        cli.main()
+        """
+    )
+    out, said = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert said == "featcore: package_that_is_not_there missing; run: pip install 'featcore[lab]'\n"
+
+
+def test_the_command_line_imports_nothing_of_the_lab():
+    process = python(
+        """
+        import sys, featcore.cli, featcore.report, featcore.experiments
+        lab = {"typer", "rich", "jinja2", "matplotlib", "pydantic", "sklearn", "xarray", "pandas"}
+        print(sorted(lab & set(sys.modules)))
+        """
+    )
+    assert process.communicate()[0] == "[]\n"
+
+
+def test_a_broken_pipe_is_quiet():
+    process = python(
+        "import sys; sys.argv = ['featcore', 'info']; from featcore.cli import main; main()"
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0
+
+
+def test_a_terminal_without_unicode_gets_question_marks():
+    process = python(
+        "from featcore.cli import _say, main; import sys; sys.argv = ['featcore', '--version']\n"
+        "try: main()\nexcept SystemExit: _say('1 ± 2')",
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    out, said = process.communicate()
+    assert out.splitlines()[-1] == "1 ? 2"
+    assert said == ""
+
+
+def test_python_dash_m():
+    done = subprocess.run(
+        [sys.executable, "-m", "featcore", "reproduce", "nonsense"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "'nonsense' is unknown" in done.stderr
+
+
+def test_progress_lines_say_a_stage_and_then_wait(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.to(sys.stderr) as reporter:
+        reporter.stage("training", 3)
+        reporter.advance()
+        now[0] += 11
+        reporter.advance()
+        reporter.stage("theory")
+    assert capsys.readouterr().err == "training\ntraining: 2 of 3\ntheory\n"
+
+
+def test_progress_bars_on_a_terminal(monkeypatch):
+    class Terminal:
+        text = ""
+        encoding = "utf-8"
+
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    terminal = Terminal()
+    with progress.to(terminal) as reporter:
+        reporter.stage("training", 3)
+        reporter.advance(3)
+        reporter.stage("theory")
+    assert "training" in terminal.text
+    assert "theory" in terminal.text
+
+
+def test_silence(capsys):
+    with progress.Silent() as reporter:
+        reporter.stage("training", 3)
+        reporter.advance()
+    assert capsys.readouterr() == ("", "")
