@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from featcore._validation import integer
+
 Seed = int | np.random.SeedSequence
 
 _PURPOSES = ("data", "labels", "init", "batches", "head", "split")
@@ -14,17 +16,18 @@ def stream(seed: Seed, purpose: str) -> np.random.Generator:
 
     Streams of different purposes under one seed are independent; the same seed and purpose give
     the same stream whatever else was drawn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is neither a non-negative integer nor a numpy SeedSequence.
     """
     index = _PURPOSES.index(purpose)
     if isinstance(seed, np.random.SeedSequence):
         key = (*seed.spawn_key, index)
         child = np.random.SeedSequence(seed.entropy, spawn_key=key, pool_size=seed.pool_size)
-    elif isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-        if seed < 0:
-            raise ValueError(f"seed={seed} must be at least 0")
-        child = np.random.SeedSequence(int(seed), spawn_key=(index,))
     else:
-        raise TypeError(f"seed={seed!r} must be an int or a numpy SeedSequence")
+        child = np.random.SeedSequence(integer("seed", seed, least=0), spawn_key=(index,))
     return np.random.Generator(np.random.PCG64(child))
 
 

@@ -235,7 +235,8 @@ def random_features(
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range, or the network and the data differ in dimension.
+        If an argument is out of range, the network and the data differ in dimension, or the
+        network's `log_scale` does not fit into float64 weights.
     RuntimeError
         If the fit does not reach its tolerance.
 
@@ -289,7 +290,8 @@ def ntk(
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range, or the network and the data differ in dimension.
+        If an argument is out of range, the network and the data differ in dimension, or the
+        network's `log_scale` does not fit into float64 weights.
 
     Examples
     --------
@@ -401,7 +403,8 @@ def _logistic(phi: Array, y: Array, l2: float, weights: Array, bias: bool) -> tu
     if not norm <= _GRADIENT_TOLERANCE:
         raise RuntimeError(
             f"the logistic fit stopped with a gradient of norm {norm:.1e}, above "
-            f"{_GRADIENT_TOLERANCE:g} ({fit.message}); raise l2={l2:g} or bring the features to a size near 1"
+            f"{_GRADIENT_TOLERANCE:g} ({fit.message}); raise l2={l2:g} or bring the features to a "
+            "size near 1"
         )
     return fit.x[:p], float(fit.x[p]) if bias else 0.0
 
@@ -433,8 +436,8 @@ def _targets(data: Dataset, loss: str) -> tuple[Array, Array]:
     wrong = np.abs(y) != 1.0
     if loss == "logistic" and wrong.any():
         raise ValueError(
-            f"data.y has the entry {y[wrong][0]:g} at {int(np.argmax(wrong))}; the logistic loss needs "
-            "labels -1 or +1 (loss='squared' takes any)"
+            f"data.y has the entry {y[wrong][0]:g} at {int(np.argmax(wrong))}; the logistic loss "
+            "needs labels -1 or +1 (loss='squared' takes any)"
         )
     return y, _normalised(data.weights, data.n)
 

@@ -85,8 +85,8 @@ def population_gradient(
     mu = float_array("means", means, ndim=2).astype(np.float64)
     if mu.shape != (2, neurons.shape[-1]):
         raise ValueError(
-            f"means has shape {mu.shape}; w has dimension {neurons.shape[-1]}, so pass two means as "
-            f"rows of shape (2, {neurons.shape[-1]})"
+            f"means has shape {mu.shape}; w has dimension {neurons.shape[-1]}, so pass two means "
+            f"as rows of shape (2, {neurons.shape[-1]})"
         )
     sigma = real("cluster_std", cluster_std, least=0.0)
     eta = _label_noise(label_noise)
@@ -428,9 +428,9 @@ def mean_field(
         Δw = α r/(4√m) · {(2Φ(t1)-1) μ1 - (2Φ(t2)-1) μ2 + 2σ(φ(t1)-φ(t2)) w/|w|},
 
     where r = 1/(1+e^F) - η is the logistic residual at a mean with output F, averaged over label
-    noise ((1-2η)/2 at F = 0). Neurons with a_j = -1/√m are these with μ1 and μ2 exchanged, hence F = (√m R/4)(E|c1| -
-    E|c2|) at each step. The expectation over the Gaussian initial law is a fixed quadrature: no
-    random numbers.
+    noise ((1-2η)/2 at F = 0). Neurons with a_j = -1/√m are these with μ1 and μ2 exchanged, hence
+    F = (√m R/4)(E|c1| - E|c2|) at each step. The expectation over the Gaussian initial law is a
+    fixed quadrature: no random numbers.
 
     Parameters
     ----------

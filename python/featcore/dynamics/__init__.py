@@ -1,0 +1,1 @@
+"""Dynamics: a data set and a network go in, a run comes out."""

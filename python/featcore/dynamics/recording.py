@@ -1,0 +1,76 @@
+"""`Recording`: at which times a run is recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featcore._validation import float_array, integer
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A schedule of recording times, made by one of the class methods.
+
+    t = 0, the end, and the point of any stop are always recorded. Times are in units of the flow: step
+    k of a descent with step size η is at t = ηk. Times between steps are rounded to the nearest
+    step; duplicates are dropped.
+
+    Examples
+    --------
+    >>> import featcore as fc
+    >>> fc.Recording.log(per_decade=2).steps(step_size=1.0, last=100).tolist()
+    [0, 1, 3, 10, 32, 100]
+    """
+
+    kind: str
+    values: tuple[float, ...]
+
+    @classmethod
+    def log(cls, per_decade: int = 20) -> Recording:
+        """Record `per_decade` times a decade, evenly in log t, from the first step on."""
+        return cls("log", (integer("per_decade", per_decade, least=1),))
+
+    @classmethod
+    def linear(cls, count: int) -> Recording:
+        """Record `count` times after t = 0, evenly up to the end."""
+        return cls("linear", (integer("count", count, least=1),))
+
+    @classmethod
+    def every(cls, steps: int) -> Recording:
+        """Record after every `steps` steps of a descent."""
+        return cls("every", (integer("steps", steps, least=1),))
+
+    @classmethod
+    def at(cls, times: ArrayLike) -> Recording:
+        """Record at these times t >= 0."""
+        array = float_array("times", times, ndim=1, allow_empty=True)
+        if (array < 0).any():
+            raise ValueError(f"times has {array.min():g}; times must be at least 0")
+        return cls("at", tuple(map(float, array)))
+
+    @classmethod
+    def at_steps(cls, steps: Sequence[int]) -> Recording:
+        """Record at these steps of a descent."""
+        return cls("at_steps", tuple(integer("steps", k, least=0) for k in steps))
+
+    def steps(self, step_size: float, last: int) -> NDArray[np.int64]:
+        """Return the steps of a descent to record: increasing, from 0 to `last`."""
+        if self.kind == "log":
+            decades = math.log10(last) if last > 0 else 0.0
+            exponents = np.arange(math.floor(decades * self.values[0] + 1e-9) + 1) / self.values[0]
+            chosen = np.rint(10.0**exponents)
+        elif self.kind == "linear":
+            chosen = np.rint(np.linspace(0.0, last, int(self.values[0]) + 1))
+        elif self.kind == "every":
+            chosen = np.arange(0, last + 1, int(self.values[0]), dtype=np.float64)
+        elif self.kind == "at":
+            chosen = np.rint(np.asarray(self.values) / step_size)
+        else:
+            chosen = np.asarray(self.values)
+        inside = chosen[(chosen >= 0) & (chosen <= last)].astype(np.int64)
+        return np.unique(np.concatenate([[0], inside, [last]]).astype(np.int64))
