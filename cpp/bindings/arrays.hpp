@@ -1,5 +1,5 @@
-// Pointers out of arrays. Python has made every array contiguous and of one dtype, where its user could see
-// it; here nothing is converted, and shapes are checked once more.
+// Pointers out of arrays. Python has made every array contiguous and of one dtype, where its user
+// could see it; here nothing is converted, and shapes are checked once more.
 #pragma once
 
 #include <stdexcept>
@@ -28,7 +28,8 @@ const T* vector_data(const Array<T>& array, Index size, const char* name) {
 template <class T>
 const T* optional_vector(const py::handle& object, Index size, const char* name) {
   if (object.is_none()) return nullptr;
-  if (!py::isinstance<Array<T>>(object)) throw py::type_error(std::string(name) + " has the wrong type");
+  if (!py::isinstance<Array<T>>(object))
+    throw py::type_error(std::string(name) + " has the wrong type");
   return vector_data(py::reinterpret_borrow<Array<T>>(object), size, name);
 }
 
@@ -49,7 +50,12 @@ SplitView<T> split_view(const py::tuple& split, Index d) {
   const Index n = x.shape(0);
   const T* y = optional_vector<T>(split[1], n, "y");
   require(y != nullptr, "y is required");
-  return {n, d, x.data(), y, optional_vector<T>(split[2], n, "clean_y"), optional_vector<T>(split[3], n, "weights")};
+  return {n,
+          d,
+          x.data(),
+          y,
+          optional_vector<T>(split[2], n, "clean_y"),
+          optional_vector<T>(split[3], n, "weights")};
 }
 
 template <class T>

@@ -22,8 +22,8 @@ void bind_build(py::module_& m) {
     info["version"] = FEATCORE_VERSION;
     info["isa"] = FEATCORE_ISA_NAME;
     info["openmp"] = has_openmp();
-    info["eigen"] = FEATCORE_STRING(EIGEN_WORLD_VERSION) "." FEATCORE_STRING(EIGEN_MAJOR_VERSION) "." FEATCORE_STRING(
-        EIGEN_MINOR_VERSION);
+    info["eigen"] = FEATCORE_STRING(EIGEN_WORLD_VERSION) "." FEATCORE_STRING(
+        EIGEN_MAJOR_VERSION) "." FEATCORE_STRING(EIGEN_MINOR_VERSION);
 #if defined(__clang__)
     info["compiler"] = "clang " __clang_version__;
 #elif defined(__GNUC__)

@@ -12,9 +12,10 @@ namespace {
 template <class T>
 class PythonRecorder final : public Recorder<T> {
  public:
-  PythonRecorder(std::vector<std::int64_t> schedule, std::vector<Column> columns, std::int64_t* steps,
-                 py::object callback)
-      : Recorder<T>(std::move(schedule), std::move(columns), steps), callback_(std::move(callback)) {}
+  PythonRecorder(std::vector<std::int64_t> schedule, std::vector<Column> columns,
+                 std::int64_t* steps, py::object callback)
+      : Recorder<T>(std::move(schedule), std::move(columns), steps),
+        callback_(std::move(callback)) {}
 
  protected:
   void on_row(Index row, std::int64_t step, const NetworkView<T>& net) override {
@@ -29,16 +30,19 @@ class PythonRecorder final : public Recorder<T> {
 
 template <class T>
 py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
-                           const py::list& splits, const py::tuple& objective, const Array<double>& balance,
-                           const py::tuple& options, const Array<std::int64_t>& schedule, const py::list& column_list,
-                           Array<std::int64_t> steps, py::object on_row, py::object progress, int num_threads) {
+                           const py::list& splits, const py::tuple& objective,
+                           const Array<double>& balance, const py::tuple& options,
+                           const Array<std::int64_t>& schedule, const py::list& column_list,
+                           Array<std::int64_t> steps, py::object on_row, py::object progress,
+                           int num_threads) {
   const NetworkView<T> net = network_view(W, a);
   T* W_out = W.mutable_data();
   T* a_out = a.mutable_data();
   const Activation sigma = activation_by_name(activation, slope);
   const std::vector<SplitView<T>> views = split_views<T>(splits, net.d);
-  const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()), objective[1].cast<bool>(),
-                           objective[2].cast<double>(), objective[3].cast<double>()};
+  const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()),
+                           objective[1].cast<bool>(), objective[2].cast<double>(),
+                           objective[3].cast<double>()};
   std::vector<Objective<T>> objectives;
   for (const SplitView<T>& view : views) objectives.emplace_back(spec, view);
   require(options.size() == 8, "options have the wrong size");
@@ -53,8 +57,8 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   require(schedule.ndim() == 1 && steps.ndim() == 1 && steps.shape(0) == schedule.shape(0) + 1,
           "steps has the wrong shape");
   PythonRecorder<T> recorder({schedule.data(), schedule.data() + schedule.size()},
-                             columns<T>(column_list, net, views, sigma, steps.shape(0)), steps.mutable_data(),
-                             std::move(on_row));
+                             columns<T>(column_list, net, views, sigma, steps.shape(0)),
+                             steps.mutable_data(), std::move(on_row));
   PythonMonitor monitor(std::move(progress));
   PrimalForm<T> form(net, sigma, views, recorder.needs_signs());
   DescentOutcome outcome;
@@ -62,7 +66,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   py::object error = py::none();
   int threads = 1;
   try {
-    // safe: the core touches buffers only, which the arguments keep alive; callbacks take the GIL back
+    // safe: the core touches buffers only, which the arguments keep alive; callbacks retake the GIL
     const py::gil_scoped_release release;
     const Team team(num_threads, monitor);
     threads = team.threads();
@@ -82,10 +86,11 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
 
 template <class T>
 void define(py::module_& m) {
-  m.def("descend", &descend_in_place<T>, py::arg("W").noconvert(), py::arg("a").noconvert(), py::arg("activation"),
-        py::arg("slope"), py::arg("splits"), py::arg("objective"), py::arg("balance").noconvert(), py::arg("options"),
-        py::arg("schedule").noconvert(), py::arg("columns"), py::arg("steps").noconvert(), py::arg("on_row"),
-        py::arg("progress"), py::arg("num_threads"));
+  m.def("descend", &descend_in_place<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
+        py::arg("activation"), py::arg("slope"), py::arg("splits"), py::arg("objective"),
+        py::arg("balance").noconvert(), py::arg("options"), py::arg("schedule").noconvert(),
+        py::arg("columns"), py::arg("steps").noconvert(), py::arg("on_row"), py::arg("progress"),
+        py::arg("num_threads"));
 }
 
 }  // namespace

@@ -49,9 +49,9 @@ py::array outputs(const Array<T>& W, const Array<T>& a, const std::string& activ
 }
 
 template <class T>
-py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string& activation, double slope,
-                        const py::tuple& split, const std::string& loss, bool mean, double weight_decay,
-                        double output_penalty, int num_threads) {
+py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string& activation,
+                        double slope, const py::tuple& split, const std::string& loss, bool mean,
+                        double weight_decay, double output_penalty, int num_threads) {
   const NetworkView<T> net = network_view(W, a);
   const SplitView<T> view = split_view<T>(split, net.d);
   const Objective<T> objective({loss_by_name(loss), mean, weight_decay, output_penalty}, view);
@@ -65,8 +65,9 @@ py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string&
     Kernel<T> kernel(view.n, view.d, net.m, view.x, sigma, sigma.homogeneous());
     std::vector<T> f(static_cast<std::size_t>(view.n));
     std::vector<T> r(f.size());
-    kernel.outputs(net.W, net.a, team, f.data(),
-                   [&](Index begin, Index end) { objective.residuals(begin, end, f.data(), r.data()); });
+    kernel.outputs(net.W, net.a, team, f.data(), [&](Index begin, Index end) {
+      objective.residuals(begin, end, f.data(), r.data());
+    });
     const T decay = static_cast<T>(weight_decay);
     kernel.gradient_sums(net.W, r.data(), team, gW, [&](Index j, T* h, T head) {
       Eigen::Map<Vector<T>> row(h, net.d);
@@ -81,8 +82,8 @@ py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string&
 
 template <class T>
 void define(py::module_& m) {
-  m.def("outputs", &outputs<T>, py::arg("W").noconvert(), py::arg("a").noconvert(), py::arg("activation"),
-        py::arg("slope"), py::arg("x").noconvert(), py::arg("num_threads"));
+  m.def("outputs", &outputs<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
+        py::arg("activation"), py::arg("slope"), py::arg("x").noconvert(), py::arg("num_threads"));
   m.def("loss_and_grad", &loss_and_grad<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("slope"), py::arg("split"), py::arg("loss"), py::arg("mean"),
         py::arg("weight_decay"), py::arg("output_penalty"), py::arg("num_threads"));

@@ -13,10 +13,12 @@ namespace featcore::bindings {
 
 // Numbers a (row, split) of an observable takes.
 template <class T>
-Index column_size(const ObservableEntry<T>& entry, const ObservableRequest& request, Index m, Index n) {
+Index column_size(const ObservableEntry<T>& entry, const ObservableRequest& request, Index m,
+                  Index n) {
   Index size = 1;
   const std::string dims = std::string(entry.dims) + " ";
-  for (std::size_t begin = 0, end; (end = dims.find(' ', begin)) != std::string::npos; begin = end + 1) {
+  for (std::size_t begin = 0, end; (end = dims.find(' ', begin)) != std::string::npos;
+       begin = end + 1) {
     const std::string dim = dims.substr(begin, end - begin);
     if (dim == "neuron") size *= m;
     if (dim == "sample") size *= n;
@@ -30,8 +32,9 @@ Index column_size(const ObservableEntry<T>& entry, const ObservableRequest& requ
 
 // A list of (name, directions or None, count, absolute, splits, out); `out` has `rows` rows.
 template <class T>
-std::vector<Column> columns(const py::list& list, const NetworkView<T>& net, const std::vector<SplitView<T>>& splits,
-                            Activation activation, Index rows) {
+std::vector<Column> columns(const py::list& list, const NetworkView<T>& net,
+                            const std::vector<SplitView<T>>& splits, Activation activation,
+                            Index rows) {
   std::vector<Column> result;
   for (const py::handle item : list) {
     const auto spec = item.cast<py::tuple>();
@@ -39,10 +42,12 @@ std::vector<Column> columns(const py::list& list, const NetworkView<T>& net, con
     Column column;
     column.request.name = spec[0].cast<std::string>();
     const ObservableEntry<T>& entry = find_observable<T>(column.request.name);
-    require(!entry.needs_signs || activation.homogeneous(), column.request.name + " needs a homogeneous activation");
+    require(!entry.needs_signs || activation.homogeneous(),
+            column.request.name + " needs a homogeneous activation");
     const py::object directions = spec[1];
     if (!directions.is_none()) {
-      if (!py::isinstance<Array<double>>(directions)) throw py::type_error("directions have the wrong type");
+      if (!py::isinstance<Array<double>>(directions))
+        throw py::type_error("directions have the wrong type");
       const auto array = py::reinterpret_borrow<Array<double>>(directions);
       require(array.ndim() == 2 && array.shape(1) == net.d, "directions have the wrong shape");
       column.request.directions = array.data();
@@ -59,7 +64,8 @@ std::vector<Column> columns(const py::list& list, const NetworkView<T>& net, con
     const py::object out_object = spec[5];
     if (!py::isinstance<Array<double>>(out_object)) throw py::type_error("out has the wrong type");
     auto out = py::reinterpret_borrow<Array<double>>(out_object);
-    require(out.size() == rows * static_cast<Index>(column.splits.size()) * column.size, "out has the wrong size");
+    require(out.size() == rows * static_cast<Index>(column.splits.size()) * column.size,
+            "out has the wrong size");
     column.out = out.mutable_data();
     result.push_back(std::move(column));
   }

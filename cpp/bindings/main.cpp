@@ -8,7 +8,9 @@ void bind_observables(py::module_& m);
 }  // namespace featcore::bindings
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
-  m.doc() = "Compiled kernels of featcore. Private: use the Python functions, which check their arguments.";
+  m.doc() =
+      "Compiled kernels of featcore. Private: use the Python functions, which check their "
+      "arguments.";
   featcore::bindings::bind_build(m);
   featcore::bindings::bind_descent(m);
   featcore::bindings::bind_gradient(m);

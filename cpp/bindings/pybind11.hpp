@@ -1,5 +1,5 @@
-// pybind11, loaded through this header only: files that see different parts of it break the one-definition
-// rule.
+// pybind11, loaded through this header only: files that see different parts of it break the one
+// definition rule.
 #pragma once
 
 #include <pybind11/numpy.h>

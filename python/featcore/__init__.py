@@ -1,25 +1,72 @@
-"""featcore: how wide two-layer ReLU networks learn features, simulated with the theory beside it."""
+"""featcore: how wide two-layer ReLU networks learn features, simulated with the theory beside it.
 
-from featcore import observables
+Data and a network go into a dynamics; a run comes out; theory predicts it; an experiment holds the two against
+each other.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from featcore import data, losses, observables
 from featcore._dispatch import build_info
 from featcore.activations import GELU, Erf, LeakyReLU, ReLU, Softplus, Tanh
 from featcore.data.dataset import Dataset
-from featcore.dynamics.gradient import loss_and_grad
-from featcore.dynamics.recording import Recording
+from featcore.dynamics import (
+    Interrupted,
+    ObserverError,
+    Outcome,
+    Recording,
+    Run,
+    descend,
+    loss_and_grad,
+)
 from featcore.network import Gradient, TwoLayerNet
+from featcore.storage import load
+
+if TYPE_CHECKING:
+    from featcore import baselines, experiments, reference, theory
+
+__version__: str = build_info()["version"]
 
 __all__ = [
     "GELU",
     "Dataset",
     "Erf",
     "Gradient",
+    "Interrupted",
     "LeakyReLU",
+    "ObserverError",
+    "Outcome",
     "ReLU",
     "Recording",
+    "Run",
     "Softplus",
     "Tanh",
     "TwoLayerNet",
+    "__version__",
+    "baselines",
     "build_info",
+    "data",
+    "descend",
+    "experiments",
+    "load",
     "loss_and_grad",
+    "losses",
     "observables",
+    "reference",
+    "theory",
 ]
+
+_LAZY = ("baselines", "experiments", "reference", "theory")
+
+
+def __getattr__(name: str) -> Any:
+    # Rooms that need more than the core are loaded when somebody enters.
+    if name in _LAZY:
+        import importlib
+
+        return importlib.import_module(f"featcore.{name}")
+    raise AttributeError(f"module 'featcore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

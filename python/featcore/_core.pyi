@@ -8,9 +8,7 @@ __version__: str
 
 _Float = NDArray[np.float64] | NDArray[np.float32]
 _Split = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]
-_Column = tuple[
-    str, NDArray[np.float64] | None, int, bool, list[int], NDArray[np.float64]
-]
+_Column = tuple[str, NDArray[np.float64] | None, int, bool, list[int], NDArray[np.float64]]
 
 def build_info() -> dict[str, Any]: ...
 def observables() -> list[tuple[str, str, bool, bool]]: ...

@@ -41,7 +41,9 @@ def float_array(
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     elif array.dtype.kind == "c":
-        raise TypeError(f"{name} is complex ({array.dtype}); pass real numbers, for example {name}.real")
+        raise TypeError(
+            f"{name} is complex ({array.dtype}); pass real numbers, for example {name}.real"
+        )
     elif array.dtype.kind != "f":
         raise TypeError(f"{name} has dtype {array.dtype}; pass float64 or float32")
     native = array.dtype.newbyteorder("=")
@@ -53,7 +55,9 @@ def float_array(
         raise ValueError(f"{name} has shape {array.shape}; no axis may be empty")
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"{name} has a non-finite entry {array[where]} at {where}; remove or replace it")
+        raise ValueError(
+            f"{name} has a non-finite entry {array[where]} at {where}; remove or replace it"
+        )
     target = native if dtype is None else np.dtype(dtype)
     if target != native:
         with np.errstate(over="ignore"):
@@ -121,7 +125,9 @@ def choice(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`."""
     options = list(allowed)
     if value not in options:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, options))}")
+        raise ValueError(
+            f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, options))}"
+        )
     return str(value)
 
 

@@ -121,7 +121,9 @@ class ReLU(LeakyReLU):
 
     def __post_init__(self) -> None:
         if self.negative_slope != 0.0:
-            raise ValueError("ReLU has slope 0 for z <= 0; use LeakyReLU(negative_slope) for another")
+            raise ValueError(
+                "ReLU has slope 0 for z <= 0; use LeakyReLU(negative_slope) for another"
+            )
 
     def __repr__(self) -> str:
         return "ReLU()"

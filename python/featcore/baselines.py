@@ -366,19 +366,20 @@ def _solve(gram: Array, l2: float, right: Array) -> Array:
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
     size = len(gram)
-    # Below the rounding of the largest eigenvalue l2 would be noise, and so would the directions it
-    # decides.
+    # A pivot below the rounding of the largest eigenvalue is noise, and so is the direction it
+    # decides; Cholesky stops only at the negative half of such pivots.
     floor = size * np.finfo(np.float64).eps * float(np.trace(gram))
-    if l2 > floor:
-        try:
-            factor = cho_factor(gram + l2 * np.eye(size), lower=True)
-        except LinAlgError:
-            pass
-        else:
-            return np.asarray(cho_solve(factor, right))
-    raise ValueError(
-        f"l2={l2:g} is lost in the rounding of features of this size; use l2 > {floor:.1e}"
-    )
+    try:
+        factor = cho_factor(gram + l2 * np.eye(size), lower=True)
+        trusted = bool(np.diagonal(factor[0]).min() ** 2 > floor)
+    except LinAlgError:
+        trusted = False
+    if not trusted:
+        raise ValueError(
+            f"l2={l2:g} is lost in the rounding of these features, which are linearly dependent to "
+            f"machine precision; use l2 >= {2 * floor:.1e}"
+        )
+    return np.asarray(cho_solve(factor, right))
 
 
 def _logistic(phi: Array, y: Array, l2: float, weights: Array, bias: bool) -> tuple[Array, float]:

@@ -191,7 +191,11 @@ class TwoLayerNet:
         if target == self.dtype:
             return self
         return TwoLayerNet(
-            self.W.astype(target), self.a.astype(target), self.activation, self.log_scale, copy=False
+            self.W.astype(target),
+            self.a.astype(target),
+            self.activation,
+            self.log_scale,
+            copy=False,
         )
 
     def absorbed(self) -> TwoLayerNet:

@@ -224,7 +224,7 @@ def custom(
     """
     if not callable(function):
         raise TypeError(f"function={function!r} must be callable with (net, data)")
-    label = name or getattr(function, "__name__", type(function).__name__)
+    label = str(name or getattr(function, "__name__", type(function).__name__))
     if not label.isidentifier():
         raise ValueError(f"name={label!r} must be an identifier; pass name= for a lambda")
     return Observable(label, tuple(dims), per_split, function=function)
@@ -297,7 +297,9 @@ def check(observable: Observable, net: TwoLayerNet, splits: Mapping[str, Dataset
         )
     for split, data in splits.items():
         if observable.kind in _NEED_SIGNED_LABELS and not (np.abs(data.y) == 1).all():
-            raise ValueError(f"observe: {observable.name!r} needs labels -1 or +1; {split!r} has others")
+            raise ValueError(
+                f"observe: {observable.name!r} needs labels -1 or +1; {split!r} has others"
+            )
         if observable.kind == "clean_accuracy" and data.clean_y is None:
             raise ValueError(
                 f"observe: 'clean_accuracy' needs clean labels, and {split!r} has none; "
@@ -318,7 +320,12 @@ class Columns:
         self.observables = tuple(observables)
         self._splits = dict(splits)
         self._rows = rows
-        sizes = {"neuron": net.width, "sample": next(iter(splits.values())).n, "sign": 2, "statistic": 4}
+        sizes = {
+            "neuron": net.width,
+            "sample": next(iter(splits.values())).n,
+            "sign": 2,
+            "statistic": 4,
+        }
         self.arrays: dict[str, NDArray[Any]] = {}
         for o in self.observables:
             if o.kind is None:
@@ -360,7 +367,9 @@ class Columns:
             values = [np.asarray(o.function(net, data)) for data in targets]
             value = np.stack(values) if o.per_split else values[0]
             if value.dtype.kind not in "biuf":
-                raise TypeError(f"observable {o.name!r} returned dtype {value.dtype}; return real numbers")
+                raise TypeError(
+                    f"observable {o.name!r} returned dtype {value.dtype}; return real numbers"
+                )
             if o.name not in self.arrays:
                 kind = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
                 self.arrays[o.name] = np.full((self._rows, *value.shape), np.nan, dtype=kind)
@@ -388,7 +397,9 @@ def dims_of(observable: Observable, ndim: int) -> tuple[str, ...]:
 
 def _native(kind: str, name: str, **changes: Any) -> Observable:
     dims, per_split, needs_signs = _table()[kind]
-    return Observable(name, changes.pop("dims", dims), per_split, kind, needs_signs=needs_signs, **changes)
+    return Observable(
+        name, changes.pop("dims", dims), per_split, kind, needs_signs=needs_signs, **changes
+    )
 
 
 def _replace(observable: Observable, **changes: Any) -> Observable:
@@ -406,7 +417,9 @@ def _directed(
     dim: str,
 ) -> Observable:
     array = np.asarray(directions)
-    vectors = float_array("directions", np.atleast_2d(array) if array.ndim <= 1 else directions, ndim=2)
+    vectors = float_array(
+        "directions", np.atleast_2d(array) if array.ndim <= 1 else directions, ndim=2
+    )
     vectors = np.array(vectors, dtype=np.float64)
     zero = np.flatnonzero(~vectors.any(axis=1))
     if zero.size:

@@ -93,11 +93,33 @@ def test_ridge_weights_are_repetitions():
     np.testing.assert_allclose(baselines.ridge(phi, y, 0.1, times), repeated, rtol=1e-12)
 
 
-def test_ridge_refuses_a_decay_lost_in_rounding():
-    with pytest.raises(ValueError, match=r"l2=1e-18 is lost in the rounding .* use l2 >"):
-        baselines.ridge(np.ones((5, 3)), np.ones(5), 1e-18)
+@pytest.mark.parametrize("seed", range(8))
+def test_ridge_refuses_a_decay_lost_in_rounding(seed):
+    # rank 2 in 3 features: whether Cholesky notices depends on the sign of a rounding error
+    rng = np.random.default_rng(seed)
+    phi = rng.standard_normal((9, 2)) @ rng.standard_normal((2, 3))
+    with pytest.raises(
+        ValueError, match=r"l2=1e-18 is lost in the rounding .* use l2 >="
+    ) as caught:
+        baselines.ridge(phi, np.ones(9), 1e-18)
     # what the message recommends works
-    baselines.ridge(np.ones((5, 3)), np.ones(5), 1e-14)
+    baselines.ridge(phi, np.ones(9), float(str(caught.value).split()[-1]))
+
+
+def test_ridge_without_decay_is_least_squares():
+    rng = np.random.default_rng(1)
+    phi, y = rng.standard_normal((9, 3)), rng.standard_normal(9)
+    v = baselines.ridge(phi, y, 1e-300)
+    np.testing.assert_allclose(v, np.linalg.lstsq(phi, y)[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(2, 200_000), (200_000, 2)])
+def test_ridge_solves_the_smaller_system(shape):
+    # the larger one would take 320 GB
+    rng = np.random.default_rng(2)
+    phi, y = rng.standard_normal(shape), rng.standard_normal(shape[0])
+    v = baselines.ridge(phi, y, 0.3)
+    np.testing.assert_allclose(phi.T @ (phi @ v - y) / shape[0] + 0.3 * v, 0.0, atol=1e-9)
 
 
 # --- linear ---

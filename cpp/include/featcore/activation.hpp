@@ -1,8 +1,8 @@
 // Activations, by what a kernel may assume of them.
 //
-// Homogeneous (ReLU, leaky ReLU, linear): sigma(z) = z for z > 0 and slope*z otherwise. One bit a pair
-// remembers the sign of z, and <w_j, h_j> gives the gradient of the head.
-// Smooth: value and derivative are evaluated on whole tiles; the backward pass recomputes z.
+// Homogeneous (ReLU, leaky ReLU, linear): sigma(z) = z for z > 0 and slope*z otherwise. One bit a
+// pair remembers the sign of z, and <w_j, h_j> gives the gradient of the head. Smooth: value and
+// derivative are evaluated on whole tiles; the backward pass recomputes z.
 #pragma once
 
 #include <cmath>

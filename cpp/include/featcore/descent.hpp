@@ -36,8 +36,9 @@ inline const char* status_name(Status status) {
 
 // Infinite limits are off.
 struct StopRules {
-  double loss_at_most = -std::numeric_limits<double>::infinity();      // of the objective's data term
-  double gradient_at_most = -std::numeric_limits<double>::infinity();  // Euclidean norm, layers that move
+  double loss_at_most = -std::numeric_limits<double>::infinity();  // of the objective's data term
+  double gradient_at_most =
+      -std::numeric_limits<double>::infinity();  // Euclidean norm, layers that move
   double seconds = std::numeric_limits<double>::infinity();
 };
 
@@ -55,11 +56,12 @@ struct DescentOutcome {
   std::int64_t step = 0;  // of the network left in the form: the last whole, finite one
 };
 
-// Moves `form` from first_step to last_step. `objectives`: one a split, the first is descended. `balance`:
-// a_j^2 - |w_j|^2 at the start of the whole run, (m,).
+// Moves `form` from first_step to last_step. `objectives`: one a split, the first is descended.
+// `balance`: a_j^2 - |w_j|^2 at the start of the whole run, (m,).
 template <class T>
-DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objectives, const double* balance,
-                       const DescentOptions& options, Recorder<T>& recorder, const Team& team) {
+DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objectives,
+                       const double* balance, const DescentOptions& options, Recorder<T>& recorder,
+                       const Team& team) {
   if (!(options.step_size > 0) || !std::isfinite(options.step_size))
     throw std::invalid_argument("step_size must be positive and finite");
   if (options.first_step < 0 || options.last_step < options.first_step)
@@ -77,7 +79,8 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
     objective.residuals(0, n, f, r.data());
     bool finite = true;
     for (Index i = 0; i < n; ++i)
-      finite = finite && std::abs(f[i]) <= kMost && std::abs(r[static_cast<std::size_t>(i)]) <= kMost;
+      finite =
+          finite && std::abs(f[i]) <= kMost && std::abs(r[static_cast<std::size_t>(i)]) <= kMost;
     return finite;
   };
   const auto record = [&](std::int64_t step) {
@@ -87,7 +90,8 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
     snapshot.balance = balance;
     for (std::size_t k = 0; k < objectives.size(); ++k) {
       const Index split = static_cast<Index>(k);
-      const T* outputs = k == 0 ? f : (recorder.needs_split(split) ? form.outputs(split, team) : nullptr);
+      const T* outputs =
+          k == 0 ? f : (recorder.needs_split(split) ? form.outputs(split, team) : nullptr);
       snapshot.splits.push_back({&objectives[k], outputs, form.signs(split)});
     }
     recorder.record(step, snapshot, team);
@@ -112,12 +116,14 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
         record(step);
         return DescentOutcome{status, step};
       };
-      if (std::isfinite(options.stop.loss_at_most) && objective.loss(f) <= options.stop.loss_at_most)
+      if (std::isfinite(options.stop.loss_at_most) &&
+          objective.loss(f) <= options.stop.loss_at_most)
         return stop_here(Status::loss_target);
       if (std::isfinite(options.stop.seconds) &&
           std::chrono::duration<double>(Clock::now() - start).count() >= options.stop.seconds)
         return stop_here(Status::wall_time);
-      const StepInfo info = form.step(r.data(), options.step_size, options.rates, options.weight_decay, team);
+      const StepInfo info =
+          form.step(r.data(), options.step_size, options.rates, options.weight_decay, team);
       moved = true;
       if (std::sqrt(info.squared_gradient) <= options.stop.gradient_at_most) {
         form.undo();

@@ -1,5 +1,5 @@
-// featcore: everything a C++ user includes. Header-only; needs C++17, Eigen >= 3.4 and, for more than one
-// thread, OpenMP.
+// featcore: everything a C++ user includes. Header-only; needs C++17, Eigen >= 3.4 and, for more
+// than one thread, OpenMP.
 #pragma once
 
 #include "featcore/activation.hpp"

@@ -1,5 +1,5 @@
-// A form: the coordinates in which a network is moved. The primal form iterates the weights; others may
-// iterate what determines them. A dynamics sees only this.
+// A form: the coordinates in which a network is moved. The primal form iterates the weights; others
+// may iterate what determines them. A dynamics sees only this.
 #pragma once
 
 #include "featcore/parallel.hpp"
@@ -29,15 +29,16 @@ class Form {
 
   virtual const char* name() const = 0;
 
-  // f on the samples of split `k` at the present weights; split 0 is trained on. The pointer stays valid, and
-  // its numbers until the next call for the same split. After Stopped the numbers are the old ones.
+  // f on the samples of split `k` at the present weights; split 0 is trained on. The pointer stays
+  // valid, and its numbers until the next call for the same split. After Stopped the numbers are
+  // the old ones.
   virtual const T* outputs(Index split, const Team& team) = 0;
 
   // Signs of the pre-activations of split `k`, as of its last outputs(); null if not kept.
   virtual const Signs<T>* signs(Index split) const = 0;
 
-  // theta <- theta + step_size * rate * (-d objective / d theta), given r = -d objective / d f as of the last
-  // outputs(0). After Stopped nothing has moved.
+  // theta <- theta + step_size * rate * (-d objective / d theta), given r = -d objective / d f as
+  // of the last outputs(0). After Stopped nothing has moved.
   virtual StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay,
                         const Team& team) = 0;
 

@@ -1,5 +1,5 @@
-// Outputs and gradients of a network on one set of samples, tile by tile: no n x m matrix of numbers is ever
-// written. See docs/kernels.md for the scheme.
+// Outputs and gradients of a network on one set of samples, tile by tile: no n x m matrix of
+// numbers is ever written. See docs/kernels.md for the scheme.
 #pragma once
 
 #include <algorithm>
@@ -21,14 +21,20 @@ class Kernel {
   // `x` is (n, d) and must outlive the kernel. `keep_signs`: outputs() remembers the sign of every
   // pre-activation, which gradients of homogeneous networks and activation patterns need.
   Kernel(Index n, Index d, Index m, const T* x, Activation activation, bool keep_signs)
-      : n_(n), d_(d), m_(m), x_(x), activation_(activation), keep_signs_(keep_signs), cut_(n, d, m) {
+      : n_(n),
+        d_(d),
+        m_(m),
+        x_(x),
+        activation_(activation),
+        keep_signs_(keep_signs),
+        cut_(n, d, m) {
     partial_outputs_.resize(static_cast<std::size_t>(cut_.neuron_chunks.pieces() * n));
     if (keep_signs_) signs_ = Signs<T>(n, m, cut_.sample_tiles);
   }
 
   const Signs<T>& signs() const { return signs_; }
 
-  // f_i = sum_j a_j sigma(<w_j, x_i>), then after(begin, end) on every block of samples whose f is final.
+  // f_i = sum_j a_j sigma(<w_j, x_i>), then after(begin, end) on each block of finished samples.
   template <class After>
   void outputs(const T* W, const T* a, const Team& whole_team, T* f, After&& after) {
     const Team team = whole_team.for_work(2.0 * flops_a_product());
@@ -67,9 +73,10 @@ class Kernel {
     outputs(W, a, team, f, [](Index, Index) {});
   }
 
-  // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, (m, d)) and g_j = sum_i r_i sigma(z_ij), calls
-  // consume(j, h_j, g_j) once a neuron, in parallel. For r = -dL/df the flow of the loss is
-  // dw_j/dt = a_j h_j and da_j/dt = g_j. A homogeneous network must have passed outputs() at W before.
+  // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, (m, d)) and g_j = sum_i r_i
+  // sigma(z_ij), calls consume(j, h_j, g_j) once a neuron, in parallel. For r = -dL/df the flow of
+  // the loss is dw_j/dt = a_j h_j and da_j/dt = g_j. A homogeneous network must have passed
+  // outputs() at W before.
   template <class Consume>
   void gradient_sums(const T* W, const T* r, const Team& whole_team, T* sums, Consume&& consume) {
     const Team team = whole_team.for_work(2.0 * flops_a_product());
@@ -88,7 +95,8 @@ class Kernel {
         T* target = (group == 0 ? sums : partial_sums_.data() + (group - 1) * m_ * d_) + j * d_;
         Rows<T> h(target, neurons, d_);
         h.setZero();
-        if (!activation_.homogeneous()) std::fill_n(partial_heads_.data() + group * m_ + j, neurons, T(0));
+        if (!activation_.homogeneous())
+          std::fill_n(partial_heads_.data() + group * m_ + j, neurons, T(0));
         for (Index s = cut_.sample_groups.begin(group); s < cut_.sample_groups.end(group); ++s) {
           if (worker.stop()) return;
           weigh(W, r, t, s, group, scratch);
@@ -108,7 +116,8 @@ class Kernel {
         if (activation_.homogeneous()) {
           head = ConstVector<T>(W + j * d_, d_).dot(h);
         } else {
-          for (Index g = 0; g < groups; ++g) head += partial_heads_[static_cast<std::size_t>(g * m_ + j)];
+          for (Index g = 0; g < groups; ++g)
+            head += partial_heads_[static_cast<std::size_t>(g * m_ + j)];
         }
         consume(j, h.data(), head);
       }
@@ -146,7 +155,8 @@ class Kernel {
     const Index samples = cut_.sample_tiles.end(s) - first;
     const Index padded = ceil_div(samples, Shape::kLanes) * Shape::kLanes;
     scratch.tile.topLeftCorner(samples, neurons).noalias() =
-        ConstRows<T>(x_ + first * d_, samples, d_) * ConstRows<T>(W + j * d_, neurons, d_).transpose();
+        ConstRows<T>(x_ + first * d_, samples, d_) *
+        ConstRows<T>(W + j * d_, neurons, d_).transpose();
     if (padded > samples) scratch.tile.block(samples, 0, padded - samples, neurons).setZero();
   }
 

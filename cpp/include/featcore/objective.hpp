@@ -26,21 +26,23 @@ class Objective {
  public:
   Objective(const ObjectiveSpec& spec, const SplitView<T>& split) : spec_(spec), split_(split) {
     if (split.n < 1) throw std::invalid_argument("a split needs at least one sample");
-    double total = static_cast<double>(split.n);
+    total_ = static_cast<double>(split.n);
     if (split.weights) {
-      total = 0;
-      for (Index i = 0; i < split.n; ++i) total += static_cast<double>(split.weights[i]);
-      if (!(total > 0)) throw std::invalid_argument("sample weights must have a positive sum");
+      total_ = 0;
+      for (Index i = 0; i < split.n; ++i) total_ += weight(i);
+      if (!(total_ > 0)) throw std::invalid_argument("sample weights must have a positive sum");
     }
-    share_ = 1 / total;
+    share_ = 1 / total_;
     scale_ = spec.mean ? share_ : 1;
   }
 
   const SplitView<T>& split() const { return split_; }
   const ObjectiveSpec& spec() const { return spec_; }
 
-  // w_i / sum w
-  double share(Index i) const { return split_.weights ? static_cast<double>(split_.weights[i]) * share_ : share_; }
+  double weight(Index i) const {
+    return split_.weights ? static_cast<double>(split_.weights[i]) : 1;
+  }
+  double total_weight() const { return total_; }
 
   // r_i = -d objective / d f_i, for samples begin..end.
   void residuals(Index begin, Index end, const T* f, T* r) const {
@@ -51,7 +53,8 @@ class Objective {
       for (Index i = begin; i < end; ++i) r[i] -= penalty * f[i];
     }
     if (split_.weights)  // a sample of weight zero may have an infinite residual
-      for (Index i = begin; i < end; ++i) r[i] = split_.weights[i] > 0 ? r[i] * split_.weights[i] : T(0);
+      for (Index i = begin; i < end; ++i)
+        r[i] = split_.weights[i] > 0 ? r[i] * split_.weights[i] : T(0);
   }
 
   double loss(const T* f) const {
@@ -80,12 +83,12 @@ class Objective {
   double output_penalty(const T* f) const {
     if (spec_.output_penalty == 0) return 0;
     double sum = 0;
-    for (Index i = 0; i < split_.n; ++i) sum += share(i) * static_cast<double>(f[i]) * static_cast<double>(f[i]);
-    return 0.5 * spec_.output_penalty * sum;
+    for (Index i = 0; i < split_.n; ++i)
+      sum += weight(i) * static_cast<double>(f[i]) * static_cast<double>(f[i]);
+    return 0.5 * spec_.output_penalty * share_ * sum;
   }
 
  private:
-  double weight(Index i) const { return split_.weights ? static_cast<double>(split_.weights[i]) : 1; }
   double value(const T* f, Index i) const {
     return loss_value(spec_.loss, static_cast<double>(f[i]), static_cast<double>(split_.y[i]));
   }
@@ -95,6 +98,7 @@ class Objective {
 
   ObjectiveSpec spec_;
   SplitView<T> split_;
+  double total_;  // sum w
   double share_;  // 1 / sum w
   double scale_;  // of the loss: share_ for the mean, 1 for the sum
 };
@@ -102,7 +106,8 @@ class Objective {
 template <class T>
 double squared_norm(const T* values, Index count) {
   double sum = 0;
-  for (Index i = 0; i < count; ++i) sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  for (Index i = 0; i < count; ++i)
+    sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
   return sum;
 }
 

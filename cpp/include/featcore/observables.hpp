@@ -1,4 +1,4 @@
-// Named quantities of (network, splits). Declared once, in `observable_table`; Python reads the table.
+// Named quantities of (network, splits). Declared once, in `observable_table`, which Python reads.
 #pragma once
 
 #include <algorithm>
@@ -42,10 +42,12 @@ struct ObservableRequest {
 template <class T>
 struct ObservableEntry {
   const char* name;
-  const char* dims;  // space separated, outermost first: direction sign statistic neuron sample rank
+  const char*
+      dims;  // space separated, outermost first: direction sign statistic neuron sample rank
   bool per_split;
   bool needs_signs;
-  void (*evaluate)(const Snapshot<T>&, const ObservableRequest&, Index split, const Team&, double* out);
+  void (*evaluate)(const Snapshot<T>&, const ObservableRequest&, Index split, const Team&,
+                   double* out);
 };
 
 namespace detail {
@@ -73,8 +75,8 @@ template <class T>
 double accuracy(const SplitState<T>& s, const T* labels) {
   double right = 0;
   for (Index i = 0; i < s.objective->split().n; ++i)
-    if (s.f[i] * labels[i] > 0) right += s.objective->share(i);
-  return std::min(right, 1.0);
+    if (s.f[i] * labels[i] > 0) right += s.objective->weight(i);
+  return right / s.objective->total_weight();
 }
 
 template <class T>
@@ -107,7 +109,8 @@ double cosine(const T* w, const double* v, Index d) {
 
 // (neuron, direction)
 template <class T>
-void cosines(const Snapshot<T>& s, const ObservableRequest& request, const Team& team, double* out) {
+void cosines(const Snapshot<T>& s, const ObservableRequest& request, const Team& team,
+             double* out) {
   constexpr Index kBlock = 64;
   const NetworkView<T>& net = s.net;
   const Index k = request.direction_count;
@@ -121,10 +124,11 @@ void cosines(const Snapshot<T>& s, const ObservableRequest& request, const Team&
   });
 }
 
-// (direction, sign, statistic): mean, min, max over the neurons with a_j of that sign, and the cosine of
-// their mean weight. NaN for an empty group.
+// (direction, sign, statistic): mean, min, max over the neurons with a_j of that sign, and the
+// cosine of their mean weight. NaN for an empty group.
 template <class T>
-void alignment(const Snapshot<T>& s, const ObservableRequest& request, const Team& team, double* out) {
+void alignment(const Snapshot<T>& s, const ObservableRequest& request, const Team& team,
+               double* out) {
   const NetworkView<T>& net = s.net;
   const Index k = request.direction_count;
   std::vector<double> all(static_cast<std::size_t>(net.m * k));
@@ -136,7 +140,8 @@ void alignment(const Snapshot<T>& s, const ObservableRequest& request, const Tea
     for (Index j = 0; j < net.m; ++j) {
       if (!member(j)) continue;
       ++members;
-      for (Index c = 0; c < net.d; ++c) mean_weight[static_cast<std::size_t>(c)] += static_cast<double>(net.W[j * net.d + c]);
+      for (Index c = 0; c < net.d; ++c)
+        mean_weight[static_cast<std::size_t>(c)] += static_cast<double>(net.W[j * net.d + c]);
     }
     for (Index q = 0; q < k; ++q) {
       double* statistics = out + (q * 2 + sign) * 4;
@@ -170,13 +175,14 @@ double distinct_patterns(const Signs<T>& signs) {
   std::iota(order.begin(), order.end(), Index(0));
   std::sort(order.begin(), order.end(), [&](Index j, Index k) { return signs.compare(j, k) < 0; });
   Index distinct = 1;
-  for (std::size_t k = 1; k < order.size(); ++k) distinct += signs.compare(order[k - 1], order[k]) != 0;
+  for (std::size_t k = 1; k < order.size(); ++k)
+    distinct += signs.compare(order[k - 1], order[k]) != 0;
   return static_cast<double>(distinct);
 }
 
 }  // namespace detail
 
-// a_j^2 - |w_j|^2, which the flow of both layers at equal rates conserves (homogeneous activations).
+// a_j^2 - |w_j|^2: conserved by the flow of both layers at equal rates (homogeneous activations).
 template <class T>
 double balance(const NetworkView<T>& net, Index j) {
   const double a = static_cast<double>(net.a[j]);
@@ -215,7 +221,8 @@ const std::vector<ObservableEntry<T>>& observable_table() {
        [](const S& s, const R&, Index k, const Team&, double* out) {
          const auto& split = s.splits[static_cast<std::size_t>(k)];
          const T* clean = split.objective->split().clean_y;
-         if (!clean) throw std::invalid_argument("clean_accuracy needs the clean labels of every split");
+         if (!clean)
+           throw std::invalid_argument("clean_accuracy needs the clean labels of every split");
          *out = accuracy(split, clean);
        }},
       {"margin", "", true, false,
@@ -229,7 +236,8 @@ const std::vector<ObservableEntry<T>>& observable_table() {
        }},
       {"margins", "sample", false, false,
        [](const S& s, const R&, Index, const Team&, double* out) {
-         for (Index i = 0; i < s.splits[0].objective->split().n; ++i) out[i] = margin(s.splits[0], i);
+         for (Index i = 0; i < s.splits[0].objective->split().n; ++i)
+           out[i] = margin(s.splits[0], i);
        }},
       {"norms", "neuron", false, false,
        [](const S& s, const R&, Index, const Team&, double* out) {
@@ -240,9 +248,13 @@ const std::vector<ObservableEntry<T>>& observable_table() {
          for (Index j = 0; j < s.net.m; ++j) out[j] = static_cast<double>(s.net.a[j]);
        }},
       {"cosines", "neuron direction", false, false,
-       [](const S& s, const R& r, Index, const Team& team, double* out) { cosines(s, r, team, out); }},
+       [](const S& s, const R& r, Index, const Team& team, double* out) {
+         cosines(s, r, team, out);
+       }},
       {"alignment", "direction sign statistic", false, false,
-       [](const S& s, const R& r, Index, const Team& team, double* out) { alignment(s, r, team, out); }},
+       [](const S& s, const R& r, Index, const Team& team, double* out) {
+         alignment(s, r, team, out);
+       }},
       {"patterns", "", true, true,
        [](const S& s, const R&, Index k, const Team&, double* out) {
          *out = distinct_patterns(*s.splits[static_cast<std::size_t>(k)].signs);
@@ -269,7 +281,8 @@ const std::vector<ObservableEntry<T>>& observable_table() {
       {"balance_drift", "", false, false,
        [](const S& s, const R&, Index, const Team&, double* out) {
          double most = 0;
-         for (Index j = 0; j < s.net.m; ++j) most = std::max(most, std::abs(balance(s.net, j) - s.balance[j]));
+         for (Index j = 0; j < s.net.m; ++j)
+           most = std::max(most, std::abs(balance(s.net, j) - s.balance[j]));
          *out = most;
        }},
   };

@@ -1,5 +1,5 @@
-// A parallel loop over independent items. What an item computes may not depend on who runs it, so results
-// have the same bits for any number of threads.
+// A parallel loop over independent items. What an item computes may not depend on who runs it, so
+// results have the same bits for any number of threads.
 #pragma once
 
 #include <atomic>
@@ -24,7 +24,7 @@ inline std::atomic<bool>& forked() {
   return flag;
 }
 
-// libgomp's workers do not survive fork, and a child that waits for them hangs: it runs on one thread.
+// libgomp's workers do not survive fork, and a child that waits for them hangs: it gets one thread.
 inline void watch_forks() {
 #if defined(__unix__) || defined(__APPLE__)
   static const int registered =
@@ -43,7 +43,8 @@ inline bool has_openmp() {
 #endif
 }
 
-// Who runs an item: `id` picks scratch memory, `stop` is asked once a tile. Worker 0 is the calling thread.
+// Who runs an item: `id` picks scratch memory, `stop` is asked once a tile. Worker 0 is the thread
+// that called.
 class Worker {
  public:
   Worker(int id_, Monitor& monitor) : id(id_), monitor_(&monitor) {}
@@ -63,13 +64,14 @@ class Team {
  public:
   Team(int threads, Monitor& monitor) : threads_(threads), monitor_(&monitor) {
     detail::watch_forks();
-    if (threads_ < 1 || !has_openmp() || detail::forked().load(std::memory_order_relaxed)) threads_ = 1;
+    if (threads_ < 1 || !has_openmp() || detail::forked().load(std::memory_order_relaxed))
+      threads_ = 1;
   }
 
   int threads() const { return threads_; }
   Monitor& monitor() const { return *monitor_; }
 
-  // The same team with one thread where a parallel region would cost more than `work` (flops) is worth.
+  // The same team, with one thread where `work` (flops) is not worth a parallel region.
   Team for_work(double work) const {
     constexpr double kWorthARegion = 2e5;
     Team team = *this;
@@ -77,8 +79,8 @@ class Team {
     return team;
   }
 
-  // Calls body(item, worker) for every item. Throws Stopped after all threads have come to rest, or what an
-  // item threw.
+  // Calls body(item, worker) for every item. Throws Stopped, or what an item threw, after all
+  // threads have come to rest.
   template <class Body>
   void for_each(Index items, Body&& body) const {
 #ifdef _OPENMP
@@ -90,7 +92,8 @@ class Team {
       {
         const Worker worker(omp_get_thread_num(), *monitor_);
         try {
-          for (Index item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items && !worker.stop();)
+          for (Index item;
+               (item = next.fetch_add(1, std::memory_order_relaxed)) < items && !worker.stop();)
             body(item, worker);
         } catch (...) {
 #pragma omp critical(featcore_error)

@@ -1,5 +1,5 @@
-// How the (neuron, sample) plane is cut: a function of the shape and the instruction set alone, never of
-// the number of threads, so that every sum has one fixed order.
+// How the (neuron, sample) plane is cut: a function of the shape and the instruction set alone,
+// never of the number of threads, so that every sum has one fixed order.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace featcore {
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
-// `count` items cut into `pieces` runs of nearly equal length, each a multiple of `unit` but the last.
+// `count` items cut into `pieces` runs of nearly equal length, multiples of `unit` but the last.
 struct Cut {
   Index count = 0;
   Index length = 1;  // of every piece but the last
@@ -49,12 +49,13 @@ struct Partition {
   Partition(Index n, Index d, Index m)
       : neuron_tiles(m, ceil_div(m, Shape::kNeurons), 8),
         sample_tiles(n, ceil_div(n, Shape::kSamples), Shape::kLanes) {
-    // Partial sums take (chunks x n) and (groups x m x d) numbers: bounded in number, for threads to share,
-    // and in bytes, for memory not to matter.
+    // Partial sums take (chunks x n) and (groups x m x d) numbers: bounded in number, for threads
+    // to share, and in bytes, for memory not to matter.
     constexpr Index kMostChunks = 64;
     constexpr Index kEnoughUnits = 32;
     constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
-    const Index chunks = std::clamp<Index>(kBudget / n, 1, std::min(neuron_tiles.pieces(), kMostChunks));
+    const Index chunks =
+        std::clamp<Index>(kBudget / n, 1, std::min(neuron_tiles.pieces(), kMostChunks));
     neuron_chunks = Cut(neuron_tiles.pieces(), chunks, 1);
     const Index affordable = std::max<Index>(1, kBudget / std::max<Index>(1, m * d));
     const Index wanted = ceil_div(kEnoughUnits, neuron_chunks.pieces());

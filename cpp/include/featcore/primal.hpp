@@ -15,9 +15,13 @@ template <class T>
 class PrimalForm final : public Form<T> {
  public:
   // Copies the weights; the samples must outlive the form.
-  PrimalForm(const NetworkView<T>& net, Activation activation, const std::vector<SplitView<T>>& splits,
-             bool signs_of_all_splits)
-      : m_(net.m), d_(net.d), W_(net.W, net.W + net.m * net.d), a_(net.a, net.a + net.m), W_next_(W_.size()),
+  PrimalForm(const NetworkView<T>& net, Activation activation,
+             const std::vector<SplitView<T>>& splits, bool signs_of_all_splits)
+      : m_(net.m),
+        d_(net.d),
+        W_(net.W, net.W + net.m * net.d),
+        a_(net.a, net.a + net.m),
+        W_next_(W_.size()),
         a_next_(a_.size()) {
     for (const SplitView<T>& split : splits) {
       const bool keep = activation.homogeneous() && (splits_.empty() || signs_of_all_splits);
@@ -38,7 +42,8 @@ class PrimalForm final : public Form<T> {
     return s.keeps_signs ? &s.kernel.signs() : nullptr;
   }
 
-  StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, const Team& team) override {
+  StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay,
+                const Team& team) override {
     const T eta_W = static_cast<T>(step_size * rates.W);
     const T eta_a = static_cast<T>(step_size * rates.a);
     const T decay = static_cast<T>(weight_decay);
@@ -83,7 +88,8 @@ class PrimalForm final : public Form<T> {
  private:
   struct Split {
     Split(const SplitView<T>& view, Index m, Activation activation, bool keep_signs)
-        : keeps_signs(keep_signs), kernel(view.n, view.d, m, view.x, activation, keep_signs),
+        : keeps_signs(keep_signs),
+          kernel(view.n, view.d, m, view.x, activation, keep_signs),
           f(static_cast<std::size_t>(view.n)) {}
 
     bool keeps_signs;

@@ -20,11 +20,12 @@ struct Column {
 template <class T>
 class Recorder {
  public:
-  // `schedule`: increasing positions (steps); `steps`, with room for schedule.size() + 1 rows as every
-  // column, receives the position of each row: one more than planned, for an unplanned stop.
+  // `schedule`: increasing positions (steps); `steps`, with room for schedule.size() + 1 rows as
+  // every column, receives the position of each row: one more than planned, for an unplanned stop.
   Recorder(std::vector<std::int64_t> schedule, std::vector<Column> columns, std::int64_t* steps)
       : schedule_(std::move(schedule)), columns_(std::move(columns)), steps_(steps) {
-    for (const Column& column : columns_) entries_.push_back(&find_observable<T>(column.request.name));
+    for (const Column& column : columns_)
+      entries_.push_back(&find_observable<T>(column.request.name));
   }
   Recorder(const Recorder&) = delete;
   Recorder& operator=(const Recorder&) = delete;
@@ -53,13 +54,14 @@ class Recorder {
 
   // Counts the row only when all of it is written.
   void record(std::int64_t position, const Snapshot<T>& snapshot, const Team& team) {
-    if (rows_ > static_cast<Index>(schedule_.size())) throw std::logic_error("more rows than planned");
+    if (rows_ > static_cast<Index>(schedule_.size()))
+      throw std::logic_error("more rows than planned");
     for (std::size_t c = 0; c < columns_.size(); ++c) {
       const Column& column = columns_[c];
       const Index splits = static_cast<Index>(column.splits.size());
       for (Index s = 0; s < splits; ++s)
-        entries_[c]->evaluate(snapshot, column.request, column.splits[static_cast<std::size_t>(s)], team,
-                              column.out + (rows_ * splits + s) * column.size);
+        entries_[c]->evaluate(snapshot, column.request, column.splits[static_cast<std::size_t>(s)],
+                              team, column.out + (rows_ * splits + s) * column.size);
     }
     on_row(rows_, position, snapshot.net);
     steps_[rows_] = position;

@@ -1,7 +1,7 @@
 // One bit a (neuron, sample) pair: whether z > 0. The backward pass needs nothing else of z.
 //
-// Bit b of word l of a tile belongs to sample b * kLanes + l, so that packing and unpacking are plain
-// loops over lanes that any compiler vectorises; no movemask is needed.
+// Bit b of word l of a tile belongs to sample b * kLanes + l, so that packing and unpacking are
+// plain loops over lanes that any compiler vectorises; no movemask is needed.
 #pragma once
 
 #include <cstring>
@@ -19,9 +19,14 @@ class Signs {
 
   Signs() = default;
   Signs(Index n, Index m, const Cut& sample_tiles)
-      : n_(n), m_(m), tiles_(sample_tiles), words_(static_cast<std::size_t>(tiles_.pieces() * m * Shape::kLanes)) {}
+      : n_(n),
+        m_(m),
+        tiles_(sample_tiles),
+        words_(static_cast<std::size_t>(tiles_.pieces() * m * Shape::kLanes)) {}
 
-  Word* at(Index tile, Index neuron) { return words_.data() + (tile * m_ + neuron) * Shape::kLanes; }
+  Word* at(Index tile, Index neuron) {
+    return words_.data() + (tile * m_ + neuron) * Shape::kLanes;
+  }
   const Word* at(Index tile, Index neuron) const {
     return words_.data() + (tile * m_ + neuron) * Shape::kLanes;
   }
@@ -42,7 +47,8 @@ class Signs {
   // Lexicographic order of two neurons' patterns; 0 means equal.
   int compare(Index j, Index k) const {
     for (Index t = 0; t < tiles(); ++t)
-      if (const int order = std::memcmp(at(t, j), at(t, k), Shape::kLanes * sizeof(Word))) return order;
+      if (const int order = std::memcmp(at(t, j), at(t, k), Shape::kLanes * sizeof(Word)))
+        return order;
     return 0;
   }
 

@@ -14,7 +14,8 @@ namespace featcore {
 
 namespace detail {
 
-// (scale W)^T (scale W) if d <= m, else the other way round. Column blocks are independent; each runs over W in a fixed order.
+// (scale W)^T (scale W) if d <= m, else the other way round. Column blocks are independent,
+// and each runs over W in a fixed order.
 template <class T>
 ColMatrix<double> smaller_gram(const NetworkView<T>& net, double scale, const Team& team) {
   constexpr Index kBlock = 64;
@@ -42,7 +43,8 @@ ColMatrix<double> smaller_gram(const NetworkView<T>& net, double scale, const Te
   return gram;
 }
 
-inline ColMatrix<double> orthonormal_against(ColMatrix<double> block, const ColMatrix<double>& basis) {
+inline ColMatrix<double> orthonormal_against(ColMatrix<double> block,
+                                             const ColMatrix<double>& basis) {
   for (int pass = 0; pass < 2; ++pass) {  // twice is enough (Kahan)
     block -= basis * (basis.transpose() * block);
     block = Eigen::HouseholderQR<ColMatrix<double>>(block).householderQ() *
@@ -51,9 +53,10 @@ inline ColMatrix<double> orthonormal_against(ColMatrix<double> block, const ColM
   return block;
 }
 
-// Largest `count` eigenvalues of a symmetric positive semidefinite matrix, descending, by block Krylov: a
-// dense solver needs half a second at size 800, and could not be interrupted.
-inline std::vector<double> krylov_eigenvalues(const ColMatrix<double>& gram, Index count, const Team& team) {
+// Largest `count` eigenvalues of a symmetric positive semidefinite matrix, descending, by block
+// Krylov: a dense solver needs half a second at size 800, and could not be interrupted.
+inline std::vector<double> krylov_eigenvalues(const ColMatrix<double>& gram, Index count,
+                                              const Team& team) {
   const Index size = gram.rows();
   const Index width = std::min(size, count + 2);
   ColMatrix<double> block(size, width);
@@ -92,9 +95,11 @@ inline std::vector<double> krylov_eigenvalues(const ColMatrix<double>& gram, Ind
 
 // Largest `count` singular values of W, descending, zero past the rank. `count` at least 1.
 template <class T>
-std::vector<double> singular_values(const NetworkView<T>& net, Index count, const Team& whole_team) {
+std::vector<double> singular_values(const NetworkView<T>& net, Index count,
+                                    const Team& whole_team) {
   const Index size = std::min(net.m, net.d);
-  const Team team = whole_team.for_work(static_cast<double>(net.m) * static_cast<double>(net.d) * static_cast<double>(size));
+  const Team team = whole_team.for_work(static_cast<double>(net.m) * static_cast<double>(net.d) *
+                                        static_cast<double>(size));
   const double top = static_cast<double>(ConstRows<T>(net.W, net.m, net.d).cwiseAbs().maxCoeff());
   std::vector<double> result(static_cast<std::size_t>(count), 0.0);
   if (!(top > 0) || !std::isfinite(top)) {
@@ -112,7 +117,8 @@ std::vector<double> singular_values(const NetworkView<T>& net, Index count, cons
   } else {
     squares = detail::krylov_eigenvalues(gram, wanted, team);
   }
-  for (std::size_t k = 0; k < squares.size(); ++k) result[k] = top * std::sqrt(std::max(0.0, squares[k]));
+  for (std::size_t k = 0; k < squares.size(); ++k)
+    result[k] = top * std::sqrt(std::max(0.0, squares[k]));
   return result;
 }
 

@@ -1,4 +1,4 @@
-// Views of arrays that somebody else owns. Row-major, contiguous, never null where a size is positive.
+// Views of arrays that somebody else owns: row-major, contiguous, null only where empty.
 #pragma once
 
 #include <cstddef>

@@ -1,1 +1,17 @@
 """Dynamics: a data set and a network go in, a run comes out."""
+
+from featcore.dynamics.descent import descend
+from featcore.dynamics.gradient import loss_and_grad
+from featcore.dynamics.recording import Recording
+from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Run, State
+
+__all__ = [
+    "Interrupted",
+    "ObserverError",
+    "Outcome",
+    "Recording",
+    "Run",
+    "State",
+    "descend",
+    "loss_and_grad",
+]

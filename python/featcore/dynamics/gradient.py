@@ -113,7 +113,9 @@ def check_match(net: TwoLayerNet, data: Dataset, loss: Loss, name: str = "data")
             f"{name} is {data.dtype} and the network {net.dtype}; convert one with .astype(np.{net.dtype})"
         )
     if data.d != net.dim:
-        raise ValueError(f"{name} has dimension {data.d} and the network {net.dim}; they must agree")
+        raise ValueError(
+            f"{name} has dimension {data.d} and the network {net.dim}; they must agree"
+        )
     if loss.needs_signs:
         check_signs(data.y, f"{name}.y", f"the {loss.name} loss")
 

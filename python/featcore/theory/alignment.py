@@ -172,7 +172,8 @@ def entry_time(theta0: ArrayLike, a: float) -> Array:
             "at π/2 or more from x1, on the side away from x2, sees neither point and never moves"
         )
     start = np.maximum(theta, a)
-    return np.asarray(np.log(np.tan(0.5 * start) / math.tan(0.5 * a)))
+    # numpy's tangent and math's differ in the last digit, which would make θ = a a negative time
+    return np.maximum(np.log(np.tan(0.5 * start) / math.tan(0.5 * a)), 0.0)
 
 
 def slowest_entry_time(mu: float) -> float:

@@ -1,0 +1,245 @@
+"""`Run`, what a dynamics returns, and `Outcome`, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featcore import observables
+from featcore.network import TwoLayerNet
+from featcore.observables import Observable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from featcore.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: a stop is a result, not an exception.
+
+    `status` is one of `reached_end`, `stationary`, `loss_target`, `wall_time`, `non_finite`,
+    `interrupted`, `observer_failed`; `message` says what happened and what to do next.
+    """
+
+    status: str
+    message: str
+    time: float
+    """Where the run stands, in units of the flow."""
+    counts: Mapping[str, int]
+    """steps taken since t = 0, and rows recorded."""
+    form: str
+    """Coordinates that were iterated; one of the four things that fix the bits."""
+    isa: str
+    dtype: str
+    version: str
+    num_threads: int
+    seconds: float
+    """Wall time, of all parts of a continued run."""
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.message}"
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """From where a run continues to the same bits. Opaque: its content may change between versions."""
+
+    version: int
+    form: str
+    step: int
+    arrays: Mapping[str, NDArray[Any]]
+
+    VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What was recorded: the step of each row, and a column an observable."""
+
+    steps: NDArray[np.int64]
+    columns: Mapping[str, NDArray[Any]]
+
+    def followed_by(self, later: Rows) -> Rows:
+        """Return these rows and those of `later` that come after them."""
+        if not self.steps.size:
+            return later
+        new = later.steps > self.steps[-1]
+        if not new.any():
+            return self
+        return Rows(
+            np.concatenate([self.steps, later.steps[new]]),
+            {
+                name: np.concatenate([column, later.columns[name][new]])
+                for name, column in self.columns.items()
+            },
+        )
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. `run` holds the network and all that was recorded."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(str(run.outcome))
+        self.run = run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.run,)
+
+
+class ObserverError(RuntimeError):
+    """A Python observable raised; the cause is chained. `run` holds all that was recorded before."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(str(run.outcome))
+        self.run = run
+
+
+@dataclass(eq=False)
+class Run:
+    """What a dynamics returns.
+
+    Attributes
+    ----------
+    net : TwoLayerNet
+        The network at the end: never the best, never an earlier one. (After `non_finite`, the last network
+        that was finite.)
+    outcome : Outcome
+        How the run ended.
+    settings : mapping
+        What was asked for, in plain values, with the SHA-256 of data and initial weights.
+    state : State
+        From where `continue_` goes on, to the same bits.
+    """
+
+    net: TwoLayerNet
+    outcome: Outcome
+    settings: Mapping[str, Any]
+    state: State
+    rows: Rows = field(repr=False)
+    observed: tuple[Observable, ...] = field(repr=False)
+    splits: Mapping[str, Dataset] | None = field(default=None, repr=False)
+    """The data sets by name, training first; None for a run that was loaded."""
+    unrecorded: bool = field(default=False, repr=False)
+    """Whether the last point is still to be recorded: done when somebody looks, so that Ctrl-C answers at once."""
+
+    @property
+    def history(self) -> xr.Dataset:
+        """What was recorded, labelled: over time, and split, neuron, direction, … as observed.
+
+        Coordinates: `time` (flow units), `step`, `split` ("train" first). Built anew at each access.
+        """
+        import xarray as xr
+
+        rows = self.complete_rows()
+        step_size = self.settings["step_size"]
+        coords: dict[str, Any] = {
+            "time": ("time", step_size * rows.steps, {"long_name": "time of the flow"}),
+            "step": ("time", rows.steps),
+        }
+        variables: dict[str, Any] = {}
+        for observable in self.observed:
+            if observable.name not in rows.columns:
+                continue
+            values = rows.columns[observable.name]
+            dims = observables.dims_of(observable, values.ndim - 1)
+            variables[observable.name] = (("time", *dims), values)
+            coords |= _coordinates(observable, dims, self.settings["splits"])
+        return xr.Dataset(variables, coords, attrs={"status": self.outcome.status})
+
+    @property
+    def events(self) -> None:
+        """Crossings of a flow; gradient descent has none."""
+        return None
+
+    def complete_rows(self) -> Rows:
+        """Return all rows, the point of an interrupt included."""
+        if self.unrecorded and self.splits is not None:
+            from featcore.dynamics.descent import record_point
+
+            self.rows = self.rows.followed_by(record_point(self))
+            self.unrecorded = False
+            counts = {**self.outcome.counts, "records": len(self.rows.steps)}
+            self.outcome = replace(self.outcome, counts=counts)
+        return self.rows
+
+    def continue_(
+        self,
+        steps: int | None = None,
+        *,
+        data: Dataset | None = None,
+        evaluate: Mapping[str, Dataset] | None = None,
+        **changes: Any,
+    ) -> Run:
+        """Go on from where this run stands; the result's history contains this one's.
+
+        A run continued has the same bits as one run, for the same build, instruction set, dtype and form.
+
+        Parameters
+        ----------
+        steps : int, optional
+            How many more steps; by default those that were planned and not done.
+        data, evaluate : optional
+            The data sets, needed for a run that was loaded from a file; they must be the same.
+        **changes
+            `record`, `loss_target`, `gradient_target`, `wall_time`, `num_threads`, `progress`,
+            `on_interrupt`, as in `descend`; they do not carry over from the first part. `observe` for a
+            loaded run with Python observables.
+
+        Raises
+        ------
+        ValueError
+            If data are missing or not those of the run.
+
+        Examples
+        --------
+        >>> import featcore as fc
+        >>> data = fc.Dataset([[1.0, 0.0], [0.0, 1.0]], [1, -1])
+        >>> net = fc.TwoLayerNet.gaussian(width=4, dim=2, scale=0.1)
+        >>> half = fc.descend(net, data, step_size=0.1, steps=5)
+        >>> whole = fc.descend(net, data, step_size=0.1, steps=10)
+        >>> bool((half.continue_(5).net.W == whole.net.W).all())
+        True
+        """
+        from featcore.dynamics.descent import continue_run
+
+        return continue_run(self, steps, data, evaluate, **changes)
+
+    def save(self, path: str | Path) -> None:
+        """Write the run to a netCDF-4 file; `featcore.load` reads it back.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an existing file is replaced only by a complete one.
+        """
+        from featcore.storage import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        return f"Run({self.outcome.status}, t={self.outcome.time:g}, {self.net!r})"
+
+
+def _coordinates(
+    observable: Observable, dims: tuple[str, ...], splits: list[str]
+) -> dict[str, Any]:
+    coords: dict[str, Any] = {}
+    for dim in dims:
+        if dim == "split":
+            coords["split"] = splits
+        elif observable.kind is None:
+            continue
+        elif dim == "sign":
+            coords["sign"] = list(observables.SIGNS)
+        elif dim == "statistic":
+            coords["statistic"] = list(observables.STATISTICS)
+        elif observable.labels is not None and dim not in ("neuron", "sample"):
+            coords[dim] = list(observable.labels)
+    return coords

@@ -1,0 +1,179 @@
+"""Runs to and from netCDF-4: self-describing, nothing pickled.
+
+Groups of a file: `/history` (as `run.history`), `/net` (W, a), `/state`, `/directions` (of the observables that
+have them). Settings, outcome and observables are JSON attributes of the root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featcore import activations
+from featcore.activations import LeakyReLU
+from featcore.dynamics.run import Outcome, Rows, Run, State
+from featcore.network import TwoLayerNet
+from featcore.observables import Observable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FORMAT = "featcore run"
+FORMAT_VERSION = 1
+
+
+def save(run: Run, path: str | Path) -> None:
+    """Write `run` to `path`; see `Run.save`."""
+    import xarray as xr
+
+    target = Path(path)
+    root = xr.Dataset(
+        attrs={
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "settings": json.dumps(dict(run.settings)),
+            "activation": json.dumps(
+                {"name": run.net.activation.name, "slope": run.net.activation.slope}
+            ),
+            "observables": json.dumps([_describe(o) for o in run.observed]),
+        }
+    )
+    history = run.history
+    root.attrs["outcome"] = json.dumps({**asdict(run.outcome), "counts": dict(run.outcome.counts)})
+    net = xr.Dataset({"W": (("neuron", "dim"), run.net.W), "a": ("neuron", run.net.a)})
+    state = xr.Dataset(
+        {name: ([f"{name}_{k}" for k in range(v.ndim)], v) for name, v in run.state.arrays.items()},
+        attrs={"version": run.state.version, "form": run.state.form, "step": run.state.step},
+    )
+    directions = xr.Dataset(
+        {
+            o.name: ([f"{o.name}_direction", "dim"], o.directions)
+            for o in run.observed
+            if o.directions is not None
+        }
+    )
+    groups = {"/": root, "history": history, "net": net, "state": state, "directions": directions}
+    _write(groups, target)
+
+
+def load(path: str | Path) -> Run:
+    """Read a run that `Run.save` wrote.
+
+    The data sets are not in the file: `continue_` asks for them and checks their SHA-256. Python observables are
+    in the history, but to continue they must be passed again.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a featcore run, or of a newer format.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, featcore as fc
+    >>> net = fc.TwoLayerNet.gaussian(width=4, dim=2, scale=0.1)
+    >>> run = fc.descend(net, fc.Dataset([[1.0, 0.0]], [1]), step_size=0.1, steps=5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "run.nc")
+    ...     run.save(file)
+    ...     again = fc.load(file)
+    >>> bool((again.net.W == run.net.W).all()), again.outcome.status
+    (True, 'reached_end')
+    """
+    source = Path(path)
+    if not source.exists():
+        raise FileNotFoundError(f"path={str(source)!r} does not exist")
+    try:
+        root = _read(source, "/")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"path={str(source)!r} is not a netCDF-4 file, or is damaged: {error}"
+        ) from error
+    if root.attrs.get("format") != FORMAT:
+        raise ValueError(f"path={str(source)!r} is a netCDF file, but not a featcore run")
+    if int(root.attrs["format_version"]) > FORMAT_VERSION:
+        raise ValueError(
+            f"path={str(source)!r} has format {root.attrs['format_version']}; this featcore reads up to "
+            f"{FORMAT_VERSION}: install a newer one"
+        )
+    try:
+        history, net, state, directions = (
+            _read(source, group) for group in ("history", "net", "state", "directions")
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"path={str(source)!r} is damaged: {error}") from error
+    sigma = json.loads(root.attrs["activation"])
+    activation = (
+        LeakyReLU(sigma["slope"])
+        if sigma["name"] == "leaky_relu"
+        else activations.get(sigma["name"])
+    )
+    observed = tuple(_restore(spec, directions) for spec in json.loads(root.attrs["observables"]))
+    return Run(
+        net=TwoLayerNet(net["W"].values, net["a"].values, activation, copy=False),
+        outcome=Outcome(**json.loads(root.attrs["outcome"])),
+        settings=json.loads(root.attrs["settings"]),
+        state=State(
+            int(state.attrs["version"]),
+            str(state.attrs["form"]),
+            int(state.attrs["step"]),
+            {str(name): variable.values for name, variable in state.items()},
+        ),
+        rows=Rows(
+            history["step"].values.astype(np.int64),
+            {o.name: history[o.name].values for o in observed if o.name in history},
+        ),
+        observed=observed,
+    )
+
+
+_PLAIN = ("name", "dims", "per_split", "kind", "labels", "count", "absolute", "needs_signs")
+
+
+def _describe(observable: Observable) -> dict[str, Any]:
+    return {name: getattr(observable, name) for name in _PLAIN}
+
+
+def _restore(spec: dict[str, Any], directions: xr.Dataset) -> Observable:
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+    vectors = directions[spec["name"]].values if spec["name"] in directions else None
+    return Observable(**plain, directions=vectors)
+
+
+def _read(path: Path, group: str) -> xr.Dataset:
+    import xarray as xr
+
+    return xr.load_dataset(path, engine="h5netcdf", group=None if group == "/" else group)
+
+
+def _write(groups: dict[str, xr.Dataset], target: Path) -> None:
+    """Write to a neighbour and rename: a file is there whole or not at all."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"path={str(target)!r}: the folder {str(target.parent)!r} does not exist"
+        )
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        for group, dataset in groups.items():
+            first = group == "/"
+            dataset.to_netcdf(
+                name, mode="w" if first else "a", engine="h5netcdf", group=None if first else group
+            )
+        # mkstemp makes files private; a result is as public as any other file of its owner.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
