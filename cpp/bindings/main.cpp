@@ -7,7 +7,8 @@ void bind_gradient(py::module_& m);
 void bind_observables(py::module_& m);
 }  // namespace featcore::bindings
 
-PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+// The name is given by CMake: one module an instruction set.
+PYBIND11_MODULE(FEATCORE_MODULE, m, py::mod_gil_not_used()) {
   m.doc() =
       "Compiled kernels of featcore. Private: use the Python functions, which check their "
       "arguments.";

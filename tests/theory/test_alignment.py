@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
@@ -209,7 +209,8 @@ def test_no_random_neuron_enters_after_the_slowest_time(mu):
 
 
 @relaxed
-@given(st.floats(1e-3, math.pi / 2), st.floats(0.0, 1.0, exclude_max=True))
+@given(a=st.floats(1e-3, math.pi / 2), fraction=st.floats(0.0, 1.0, exclude_max=True))
+@example(a=1.5533408276611427, fraction=0.0)  # math.tan and np.tan differ here
 def test_entry_times_are_below_the_slowest(a, fraction):
     slowest = theory.slowest_entry_time(math.sin(a))
     assert slowest == pytest.approx(math.log(1 / math.tan(a / 2)), abs=1e-7)

@@ -108,8 +108,9 @@ class Claim:
         Returns
         -------
         Finding
-            `fails` if a sample is not finite; else `inconclusive` with fewer than two seeds or
-            where 3 standard errors exceed `resolution`; else `holds` or `fails`.
+            `fails` if a sample is not finite or the mean is outside the tolerance; else
+            `inconclusive` with fewer than two seeds or where 3 standard errors exceed
+            `resolution`; else `holds`.
 
         Raises
         ------
@@ -150,12 +151,14 @@ class Claim:
         # exact rational arithmetic: equal samples have a standard error of 0, and nothing overflows
         mean = statistics.mean(values)
         error = 0.0 if deterministic else statistics.stdev(values) / math.sqrt(count)
+        gap = mean - self.predicted
+        worst = {"equal": abs(gap), "at_least": -gap, "at_most": gap}[self.relation]
+        if worst > self.bias + 3 * error:  # however noisy: noise must not hide a failure
+            return finding(mean, error, "fails")
         if 3 * error > self.resolution:
             note = f"3 SE = {3 * error:.2g} > resolution {self.resolution:.2g}; use more seeds"
             return finding(mean, error, "inconclusive", note)
-        gap = mean - self.predicted
-        worst = {"equal": abs(gap), "at_least": -gap, "at_most": gap}[self.relation]
-        return finding(mean, error, "holds" if worst <= self.bias + 3 * error else "fails")
+        return finding(mean, error, "holds")
 
 
 @dataclass(frozen=True, kw_only=True)
