@@ -68,7 +68,9 @@ def claims(settings: Settings) -> dict[str, Claim]:
     field = _mean_field(s)
     oracle = theory.oracle_error(s.cluster_std)
     noisy = theory.noisy_error(s.label_noise, oracle)
-    t_amp = theory.amplification_time(s.d, s.width, s.scale, s.step_size, s.label_noise)
+    t_amp = theory.amplification_time(
+        d=s.d, width=s.width, scale=s.scale, step_size=s.step_size, label_noise=s.label_noise
+    )
     stated = [
         Claim(
             key="initial_cosine",

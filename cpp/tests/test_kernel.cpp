@@ -1,0 +1,170 @@
+#include <algorithm>
+
+#include "check.hpp"
+#include "problem.hpp"
+
+using namespace featcore;
+using namespace featcore::testing;
+
+struct Shape {
+  Index n, d, m;
+};
+
+// Whole tiles, remainders of every kind, several groups, several tiles a chunk.
+static const std::vector<Shape> kShapes = {
+    {1, 1, 1},    {2, 3, 1},   {1, 5, 70},  {7, 2, 9},      {16, 16, 8},   {17, 1, 65},
+    {100, 20, 100}, {511, 3, 63}, {512, 4, 64}, {513, 33, 65}, {1030, 7, 130}, {20, 2, 4200}};
+
+template <class T>
+static std::vector<T> integer_residuals(Index n) {
+  Random random(9);
+  std::vector<T> r(at(n));
+  for (T& value : r) value = static_cast<T>(random.integer(-3, 3));
+  return r;
+}
+
+template <class T>
+static std::vector<T> random_residuals(Index n) {
+  Random random(9);
+  std::vector<T> r(at(n));
+  for (T& value : r) value = static_cast<T>(random.uniform());
+  return r;
+}
+
+// On small integers every sum is exact, so kernel and loop agree to the last bit, ties at 0 included.
+template <class T>
+static void integers_are_exact() {
+  for (const Shape& s : kShapes)
+    for (const Named& activation : homogeneous_activations()) {
+      const Problem<T> p = integer_problem<T>(s.n, s.d, s.m);
+      const std::vector<T> r = integer_residuals<T>(s.n);
+      const Naive want(p, activation, r);
+      const Computed<T> got(p, activation, r, 2);
+      CHECK(error(got.f, want.f) == 0);
+      CHECK(error(got.h, want.h) == 0);
+      CHECK(error(got.g, want.g) == 0);
+    }
+}
+
+TEST(homogeneous_networks_are_exact_on_integers) {
+  integers_are_exact<double>();
+  integers_are_exact<float>();
+}
+
+template <class T>
+static void agrees_with_naive(const std::vector<Named>& activations, double tolerance) {
+  for (const Shape& s : kShapes)
+    for (const Named& activation : activations) {
+      const Problem<T> p = random_problem<T>(s.n, s.d, s.m);
+      const std::vector<T> r = random_residuals<T>(s.n);
+      const Naive want(p, activation, r);
+      const Computed<T> got(p, activation, r, 2);
+      CHECK_CLOSE(error(got.f, want.f), 0, tolerance);
+      CHECK_CLOSE(error(got.h, want.h), 0, tolerance);
+      CHECK_CLOSE(error(got.g, want.g), 0, tolerance);
+    }
+}
+
+TEST(homogeneous_networks_agree_with_a_plain_loop) {
+  agrees_with_naive<double>(homogeneous_activations(), 1e-13);
+  agrees_with_naive<float>(homogeneous_activations(), 2e-5);
+}
+
+TEST(smooth_networks_agree_with_a_plain_loop) {
+  agrees_with_naive<double>(smooth_activations(), 1e-13);
+  agrees_with_naive<float>(smooth_activations(), 2e-5);
+}
+
+template <class T>
+static void threads_do_not_change_bits() {
+  std::vector<Named> activations = smooth_activations();
+  activations.insert(activations.end(), homogeneous_activations().begin(),
+                     homogeneous_activations().end());
+  for (const Shape& s : kShapes)
+    for (const Named& activation : activations) {
+      const Problem<T> p = random_problem<T>(s.n, s.d, s.m);
+      const std::vector<T> r = random_residuals<T>(s.n);
+      const Computed<T> one(p, activation, r, 1);
+      for (const int threads : {2, 3, 5}) {
+        const Computed<T> many(p, activation, r, threads);
+        CHECK(same_bits(one.f, many.f));
+        CHECK(same_bits(one.h, many.h));
+        CHECK(same_bits(one.g, many.g));
+      }
+    }
+}
+
+TEST(the_number_of_threads_does_not_change_bits) {
+  threads_do_not_change_bits<double>();
+  threads_do_not_change_bits<float>();
+}
+
+// Two runs put their arrays where the allocator likes: the address may not matter.
+template <class T>
+static void addresses_do_not_change_bits() {
+  for (const Shape& s : kShapes)
+    for (const Named& activation : {homogeneous_activations()[1], smooth_activations()[0]}) {
+      const Problem<T> p = random_problem<T>(s.n, s.d, s.m);
+      const std::vector<T> r = random_residuals<T>(s.n);
+      const Computed<T> want(p, activation, r, 1);
+      const Activation which = activation_by_name(activation.name, activation.slope);
+      for (Index shift = 1; shift < 16; shift = 2 * shift + 1) {
+        const auto shifted = [&](const std::vector<T>& values) {
+          std::vector<T> moved(at(shift));
+          moved.insert(moved.end(), values.begin(), values.end());
+          return moved;
+        };
+        const std::vector<T> x = shifted(p.x), W = shifted(p.W), a = shifted(p.a), rs = shifted(r);
+        std::vector<T> f(at(s.n + shift)), h(at(s.m * s.d + shift)), g(at(s.m));
+        Monitor monitor;
+        const Team team(1, monitor);
+        Kernel<T> kernel(s.n, s.d, s.m, x.data() + shift, which, which.homogeneous());
+        kernel.outputs(W.data() + shift, a.data() + shift, team, f.data() + shift);
+        kernel.gradient_sums(W.data() + shift, rs.data() + shift, team, h.data() + shift,
+                             [&](Index j, const T*, T head) { g[at(j)] = head; });
+        CHECK(std::equal(want.f.begin(), want.f.end(), f.begin() + shift));
+        CHECK(std::equal(want.h.begin(), want.h.end(), h.begin() + shift));
+        CHECK(same_bits(want.g, g));
+      }
+    }
+}
+
+TEST(addresses_do_not_change_bits) {
+  addresses_do_not_change_bits<double>();
+  addresses_do_not_change_bits<float>();
+}
+
+TEST(a_kernel_can_be_used_again) {
+  const Problem<double> p = random_problem<double>(300, 10, 40);
+  const Problem<double> q = random_problem<double>(300, 10, 40, 2);
+  Monitor monitor;
+  const Team team(2, monitor);
+  Kernel<double> kernel(p.n, p.d, p.m, p.x.data(), activation_by_name("relu", 0), true);
+  std::vector<double> f(at(p.n)), first(at(p.n));
+  kernel.outputs(p.W.data(), p.a.data(), team, first.data());
+  kernel.outputs(q.W.data(), q.a.data(), team, f.data());
+  CHECK(!same_bits(first, f));
+  kernel.outputs(p.W.data(), p.a.data(), team, f.data());
+  CHECK(same_bits(first, f));
+}
+
+TEST(after_sees_every_finished_sample_once) {
+  const Problem<double> p = random_problem<double>(2500, 3, 70);
+  Monitor monitor;
+  Kernel<double> kernel(p.n, p.d, p.m, p.x.data(), activation_by_name("tanh", 0), false);
+  std::vector<double> f(at(p.n)), seen(at(p.n)), want(at(p.n));
+  kernel.outputs(p.W.data(), p.a.data(), Team(1, monitor), want.data());
+  kernel.outputs(p.W.data(), p.a.data(), Team(3, monitor), f.data(), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) seen[at(i)] += f[at(i)];
+  });
+  CHECK(same_bits(seen, want));
+}
+
+TEST(a_nan_reaches_the_outputs) {
+  for (const Named& activation : homogeneous_activations()) {
+    Problem<double> p = random_problem<double>(20, 2, 3);
+    p.x[at(2 * 7)] = std::numeric_limits<double>::quiet_NaN();
+    const Computed<double> got(p, activation, random_residuals<double>(p.n), 1);
+    for (Index i = 0; i < p.n; ++i) CHECK(std::isnan(got.f[at(i)]) == (i == 7));
+  }
+}
