@@ -409,13 +409,19 @@ def _draw_cosines(s: Settings, history: xr.Dataset) -> matplotlib.figure.Figure:
     canvas = Canvas(figsize=(11.4, 3.6))
     steps = history["step"].values
     field = _mean_field(s)
-    for axes, sign, head in zip(canvas.subplots(1, 2, sharey=True), "+-", ("positive", "negative"), strict=True):
+    for axes, sign, head in zip(
+        canvas.subplots(1, 2, sharey=True), "+-", ("positive", "negative"), strict=True
+    ):
         for color, direction, label in (("C0", "mu1", "μ1"), ("C1", "mu2", "μ2")):
             lines = history["alignment"].sel(direction=direction, sign=sign, statistic="mean")
             for k, line in enumerate(lines.values):
-                axes.plot(steps + 1, line, color=color, lw=0.6, alpha=0.6, label=label if k == 0 else None)
+                axes.plot(
+                    steps + 1, line, color=color, lw=0.6, alpha=0.6, label=label if k == 0 else None
+                )
         axes.plot(np.arange(len(field)) + 1, field, "--", color="black", label="mean field")
-        axes.axhline(theory.initial_mean_cosine(s.d), color="black", lw=0.7, ls=":", label="√(2/πd)")
+        axes.axhline(
+            theory.initial_mean_cosine(s.d), color="black", lw=0.7, ls=":", label="√(2/πd)"
+        )
         axes.set(xscale="log", xlabel="step + 1", title=f"{head} heads", ylim=(0, 1.02))
     canvas.axes[0].set_ylabel("mean |cos(w, μ)|")
     canvas.axes[0].legend(loc="center left")
@@ -431,7 +437,9 @@ def _draw_accuracy(s: Settings, history: xr.Dataset) -> matplotlib.figure.Figure
 
     def band(axes: Any, values: xr.DataArray, color: str, label: str) -> None:
         axes.plot(steps, values.mean("seed"), color=color, label=label)
-        axes.fill_between(steps, values.min("seed"), values.max("seed"), color=color, alpha=0.18, lw=0)
+        axes.fill_between(
+            steps, values.min("seed"), values.max("seed"), color=color, alpha=0.18, lw=0
+        )
 
     band(left, history["clean_accuracy"].sel(split="test"), "C0", "test, clean labels")
     band(left, history["accuracy"].sel(split="test"), "C1", "test, given labels")
@@ -460,7 +468,9 @@ def _draw_correlations(s: Settings, first: _Measured) -> matplotlib.figure.Figur
     )
     for row, sign, head in zip(grid, (1, -1), ("a > 0", "a < 0"), strict=True):
         for axes, (label, quantity) in zip(row, quantities, strict=True):
-            values = {k: quantity(net.W[np.sign(net.a) == sign]) for k, net in first.snapshots.items()}
+            values = {
+                k: quantity(net.W[np.sign(net.a) == sign]) for k, net in first.snapshots.items()
+            }
             edges = np.histogram_bin_edges(np.concatenate(list(values.values())), 40)
             for k, sample in values.items():
                 axes.hist(sample, edges, histtype="step", lw=1.3, label=f"step {k}")
@@ -478,9 +488,13 @@ def _draw_maps(s: Settings, first: _Measured) -> matplotlib.figure.Figure:
     across, up = np.meshgrid(reach, reach)
     plane = np.zeros((across.size, s.d))
     plane[:, 0], plane[:, 1] = across.ravel(), up.ravel()
-    for axes, (step, net) in zip(canvas.subplots(1, len(first.snapshots)), first.snapshots.items(), strict=True):
+    for axes, (step, net) in zip(
+        canvas.subplots(1, len(first.snapshots)), first.snapshots.items(), strict=True
+    ):
         f = net(plane).reshape(across.shape)
-        axes.imshow(f / np.abs(f).max(), extent=(-2, 2, -2, 2), origin="lower", cmap="RdBu", vmin=-1, vmax=1)
+        axes.imshow(
+            f / np.abs(f).max(), extent=(-2, 2, -2, 2), origin="lower", cmap="RdBu", vmin=-1, vmax=1
+        )
         axes.contour(across, up, f, [0.0], colors="black", linewidths=0.8)
         axes.plot([1, -1], [0, 0], "o", mfc="C0", mec="white")
         axes.plot([0, 0], [1, -1], "s", mfc="C1", mec="white")
