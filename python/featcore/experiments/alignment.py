@@ -230,8 +230,6 @@ def claims(settings: Settings, digits: _Digits) -> dict[str, Claim]:
 
 def run(settings: Settings, *, seeds: Sequence[int], progress: Progress) -> ExperimentResult:
     """Train a network a seed and case, and judge the claims."""
-    import xarray as xr
-
     began = time.perf_counter()
     digits = _digits(settings)
     stated = claims(settings, digits)
@@ -432,7 +430,7 @@ def _alignment_before_drop(history: xr.Dataset) -> float:
 
 
 def _envelope_ratio(history: xr.Dataset, angle: float) -> float:
-    """Return the largest ratio of the sum loss to the paper's envelope after t₂."""
+    """Return the largest ratio of the sum loss to the paper's envelope after t₂, where it is 1."""
     data = fc.data.two_points(angle)
     times = history["time"].values / data.n  # the theorem's clock is that of the sum loss
     total = _loss(history) * data.n
@@ -442,8 +440,9 @@ def _envelope_ratio(history: xr.Dataset, angle: float) -> float:
         return float("nan")
     k = int(started[0])
     mu = theory.separability(data.x, data.y)
-    bound = theory.loss_envelope(times[k:], total[k], times[k], mu=mu, x_min=1.0, x_max=1.0)
-    return float((total[k:] / bound).max())
+    later = slice(k + 1, None)
+    bound = theory.loss_envelope(times[later], total[k], times[k], mu=mu, x_min=1.0, x_max=1.0)
+    return float((total[later] / bound).max())
 
 
 _ANGLE = 0.1
@@ -501,8 +500,8 @@ def _figures(
         Figure(
             "toy-losses",
             "Loss of the two-dimensional cases",
-            "Mean exponential loss against iterations, a thin line a seed; crosses: what the paper's figures 6 to 9 say at "
-            "iterations 7000 and 21000.",
+            "Mean exponential loss against iterations, a thin line a seed; crosses: what the paper's figures 6 to 9 "
+            "say at iterations 7000 and 21000.",
             lambda: _draw_toy_losses(data),
         ),
         Figure(
@@ -515,8 +514,8 @@ def _figures(
         Figure(
             "digits",
             f"Alignment, loss and rank: {digits.label}",
-            "Cosine of the mean neuron of each sign with its class's sum, with the range over neurons (first seed); then "
-            "loss, stable rank and squared spectral norm, a line a seed. Dashed: the predicted time of the drop.",
+            "Cosine of the mean neuron of each sign with its class's sum, with the range over neurons (first seed); "
+            "then loss, stable rank and squared spectral norm, a line a seed. Dashed: the predicted time of the drop.",
             lambda: _draw_digits(digits, data["digits"]),
         ),
         Figure(

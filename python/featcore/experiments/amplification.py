@@ -1,13 +1,13 @@
 """Random feature amplification on XOR clusters (Frei, Chatterji, Bartlett, JMLR 2023).
 
 Of the paper only the abstract's claims are quoted. Settings and numbers are ours: derived in
-docs/derivations.md, or calibrated with featcore's own predecessors and labelled so.
+docs/derivations.md, or calibrated with a numpy simulation that preceded featcore.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +74,9 @@ def claims(settings: Settings) -> dict[str, Claim]:
     stated = [
         Claim(
             key="initial_cosine",
-            sentence="At the start neurons are random features: mean |cos(w, μ1)| = √(2/(πd)).",
+            sentence="At the start neurons are random features: mean |cos(w, μ1)| is that of a random direction, about √(2/(πd)).",
             source="derived",
-            reference="docs/derivations.md; leading order in 1/d",
+            reference="docs/derivations.md, Γ(d/2)/(√π Γ((d+1)/2))",
             predicted=theory.initial_mean_cosine(s.d),
             relation="equal",
             bias=0.5 * theory.initial_mean_cosine(s.d) / s.d,
@@ -273,7 +273,8 @@ def _problem(s: Settings, seed: int) -> tuple[fc.TwoLayerNet, fc.Dataset, fc.Dat
 
 def _measure(s: Settings, seed: int) -> _Measured:
     net, train, test = _problem(s, seed)
-    assert train.means is not None and train.flipped is not None
+    assert train.means is not None
+    assert train.flipped is not None
     means = train.means
     steps = fc.Recording.log(per_decade=20).steps(s.step_size, s.steps).tolist()
     outcome = fc.descend(
@@ -396,8 +397,8 @@ def _figures(s: Settings, history: xr.Dataset, first: _Measured) -> list[Figure]
         Figure(
             "sign-maps",
             "The network in the plane of the means",
-            f"Sign and size of f on the plane of μ1 (across) and μ2 (up), in units of its largest value there, with the "
-            f"four means; seed {shown}.",
+            "Sign and size of f on the plane of μ1 (across) and μ2 (up), in units of its largest value there, with "
+            f"the four means; seed {shown}.",
             lambda: _draw_maps(s, first),
         ),
     ]
@@ -461,13 +462,13 @@ def _draw_correlations(s: Settings, first: _Measured) -> matplotlib.figure.Figur
     canvas = Canvas(figsize=(11.4, 4.6))
     grid = canvas.subplots(2, 3, sharex="col")
     # the means of xor_clusters on the axes are the unit vectors e1 and e2
-    quantities = (
-        ("|w|", lambda W: np.linalg.norm(W, axis=1)),
-        ("<w, μ1>", lambda W: W[:, 0]),
-        ("<w, μ2>", lambda W: W[:, 1]),
-    )
+    quantities: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+        "|w|": lambda W: np.asarray(np.linalg.norm(W, axis=1)),
+        "<w, μ1>": lambda W: W[:, 0],
+        "<w, μ2>": lambda W: W[:, 1],
+    }
     for row, sign, head in zip(grid, (1, -1), ("a > 0", "a < 0"), strict=True):
-        for axes, (label, quantity) in zip(row, quantities, strict=True):
+        for axes, (label, quantity) in zip(row, quantities.items(), strict=True):
             values = {
                 k: quantity(net.W[np.sign(net.a) == sign]) for k, net in first.snapshots.items()
             }
