@@ -68,9 +68,11 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   try {
     // safe: the core touches buffers only, which the arguments keep alive; callbacks retake the GIL
     const py::gil_scoped_release release;
-    const Team team(num_threads, monitor);
+    const Team team = Team(num_threads, monitor).for_work(form.flops());
     threads = team.threads();
-    outcome = descend(form, objectives, balance_data, settings, recorder, team);
+    team.together([&](const Team& gathered) {
+      outcome = descend(form, objectives, balance_data, settings, recorder, gathered);
+    });
     status = status_name(outcome.status);
   } catch (py::error_already_set& raised) {
     outcome.step = monitor.position;

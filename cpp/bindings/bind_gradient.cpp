@@ -11,14 +11,14 @@ namespace {
 
 // Runs `body(team)` without the GIL; a signal that arrives meanwhile is raised here.
 template <class Body>
-void without_gil(int num_threads, Body&& body) {
+void without_gil(int num_threads, double flops, Body&& body) {
   PythonMonitor monitor{py::none()};
   bool stopped = false;
   {
     // safe: `body` touches buffers only, which the arguments keep alive
     const py::gil_scoped_release release;
     try {
-      body(Team(num_threads, monitor));
+      Team(num_threads, monitor).for_work(flops).together(body);
     } catch (const Stopped&) {
       stopped = true;
     }
@@ -31,7 +31,7 @@ void without_gil(int num_threads, Body&& body) {
 }
 
 template <class T>
-py::array outputs(const Array<T>& W, const Array<T>& a, const std::string& activation, double slope,
+Array<T> outputs(const Array<T>& W, const Array<T>& a, const std::string& activation, double slope,
                   const Array<T>& x, int num_threads) {
   const NetworkView<T> net = network_view(W, a);
   require(x.ndim() == 2 && x.shape(1) == net.d, "x has the wrong shape");
@@ -40,11 +40,10 @@ py::array outputs(const Array<T>& W, const Array<T>& a, const std::string& activ
   const Index n = x.shape(0);
   const T* samples = x.data();
   const Activation sigma = activation_by_name(activation, slope);
-  if (n > 0)
-    without_gil(num_threads, [&](const Team& team) {
-      Kernel<T> kernel(n, net.d, net.m, samples, sigma, false);
-      kernel.outputs(net.W, net.a, team, out);
-    });
+  if (n == 0) return f;
+  Kernel<T> kernel(n, net.d, net.m, samples, sigma, false);
+  without_gil(num_threads, kernel.flops(),
+              [&](const Team& team) { kernel.outputs(net.W, net.a, team, out); });
   return f;
 }
 
@@ -61,8 +60,8 @@ py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string&
   T* gW = grad_W.mutable_data();
   T* ga = grad_a.mutable_data();
   double value = 0;
-  without_gil(num_threads, [&](const Team& team) {
-    Kernel<T> kernel(view.n, view.d, net.m, view.x, sigma, sigma.homogeneous());
+  Kernel<T> kernel(view.n, view.d, net.m, view.x, sigma, sigma.homogeneous());
+  without_gil(num_threads, kernel.flops(), [&](const Team& team) {
     std::vector<T> f(static_cast<std::size_t>(view.n));
     std::vector<T> r(f.size());
     kernel.outputs(net.W, net.a, team, f.data(), [&](Index begin, Index end) {

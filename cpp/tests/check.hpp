@@ -51,17 +51,17 @@ template <class... Parts>
   static const bool name##_added = ::check::add(#name, name); \
   static void name()
 
-#define CHECK(condition)                                              \
-  do {                                                                \
-    if (!(condition)) ::check::fail(__FILE__, __LINE__, #condition);  \
+#define CHECK(condition)                                             \
+  do {                                                               \
+    if (!(condition)) ::check::fail(__FILE__, __LINE__, #condition); \
   } while (false)
 
 // |got - want| <= tolerance; a NaN fails.
-#define CHECK_CLOSE(got, want, tolerance)                                                     \
-  do {                                                                                        \
-    const double got_ = static_cast<double>(got), want_ = static_cast<double>(want);          \
-    if (!(std::abs(got_ - want_) <= (tolerance)))                                             \
-      ::check::fail(__FILE__, __LINE__, #got, " = ", got_, ", not ", want_);                  \
+#define CHECK_CLOSE(got, want, tolerance)                                            \
+  do {                                                                               \
+    const double got_ = static_cast<double>(got), want_ = static_cast<double>(want); \
+    if (!(std::abs(got_ - want_) <= (tolerance)))                                    \
+      ::check::fail(__FILE__, __LINE__, #got, " = ", got_, ", not ", want_);         \
   } while (false)
 
 #define CHECK_THROWS(type, statement)                                                    \

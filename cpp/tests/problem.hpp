@@ -1,4 +1,5 @@
-// Networks and samples to test on, and what they must give: plain loops in double, written once more.
+// Networks and samples to test on, and what they must give: plain loops in double, written once
+// more.
 #pragma once
 
 #include <cmath>
@@ -99,8 +100,7 @@ inline double sigma_prime(const Named& which, double z) {
   if (which.name == "tanh") return 1 / (std::cosh(z) * std::cosh(z));
   if (which.name == "erf") return 2 / std::sqrt(kPi) * std::exp(-z * z);
   if (which.name == "gelu")
-    return 0.5 * (1 + std::erf(z / std::sqrt(2.0))) +
-           z * std::exp(-z * z / 2) / std::sqrt(2 * kPi);
+    return 0.5 * (1 + std::erf(z / std::sqrt(2.0))) + z * std::exp(-z * z / 2) / std::sqrt(2 * kPi);
   if (which.name == "softplus") return 1 / (1 + std::exp(-z));
   return z > 0 ? 1 : which.slope;
 }
@@ -116,7 +116,8 @@ struct Naive {
       for (Index j = 0; j < p.m; ++j) {
         double z = 0;
         for (Index k = 0; k < p.d; ++k)
-          z += static_cast<double>(p.W[at(j * p.d + k)]) * static_cast<double>(p.x[at(i * p.d + k)]);
+          z +=
+              static_cast<double>(p.W[at(j * p.d + k)]) * static_cast<double>(p.x[at(i * p.d + k)]);
         f[at(i)] += static_cast<double>(p.a[at(j)]) * sigma(activation, z);
         g[at(j)] += static_cast<double>(r[at(i)]) * sigma(activation, z);
         const double slope = static_cast<double>(r[at(i)]) * sigma_prime(activation, z);

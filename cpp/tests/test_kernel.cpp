@@ -12,7 +12,7 @@ struct Shape {
 
 // Whole tiles, remainders of every kind, several groups, several tiles a chunk.
 static const std::vector<Shape> kShapes = {
-    {1, 1, 1},    {2, 3, 1},   {1, 5, 70},  {7, 2, 9},      {16, 16, 8},   {17, 1, 65},
+    {1, 1, 1},      {2, 3, 1},    {1, 5, 70},   {7, 2, 9},     {16, 16, 8},    {17, 1, 65},
     {100, 20, 100}, {511, 3, 63}, {512, 4, 64}, {513, 33, 65}, {1030, 7, 130}, {20, 2, 4200}};
 
 template <class T>
@@ -31,7 +31,8 @@ static std::vector<T> random_residuals(Index n) {
   return r;
 }
 
-// On small integers every sum is exact, so kernel and loop agree to the last bit, ties at 0 included.
+// On small integers every sum is exact, so kernel and loop agree to the last bit, ties at 0
+// included.
 template <class T>
 static void integers_are_exact() {
   for (const Shape& s : kShapes)

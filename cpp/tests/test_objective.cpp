@@ -48,8 +48,8 @@ TEST(losses_survive_extreme_outputs) {
   CHECK(residual(Loss::logistic, 1e4f, 1.0f) == 0);
   CHECK(log_loss_value(Loss::logistic, 1e4, 1) == -1e4);
   CHECK(log_loss_value(Loss::exponential, 1e4, 1) == -1e4);
-  CHECK_CLOSE(log_loss_value(Loss::logistic, 36.9, 1), log_loss_value(Loss::logistic, 37.1, 1) + 0.2,
-              1e-12);
+  CHECK_CLOSE(log_loss_value(Loss::logistic, 36.9, 1),
+              log_loss_value(Loss::logistic, 37.1, 1) + 0.2, 1e-12);
   for (const Loss loss : kLosses) CHECK(std::isnan(loss_value(loss, std::nan(""), 1)));
 }
 
@@ -81,7 +81,8 @@ static void objective_is_as_stated(double tolerance) {
           const ObjectiveSpec spec{loss, mean, 0, mu};
           const Objective<T> objective(spec, weighted ? p.weighted() : p.split());
           const double want = stated(spec, p, f, weighted);
-          const double got = objective.loss(outputs.data()) + objective.output_penalty(outputs.data());
+          const double got =
+              objective.loss(outputs.data()) + objective.output_penalty(outputs.data());
           CHECK_CLOSE(got, want, 1e-14 * want);
           CHECK_CLOSE(objective.log_loss(outputs.data()), std::log(objective.loss(outputs.data())),
                       1e-13);
@@ -93,7 +94,8 @@ static void objective_is_as_stated(double tolerance) {
             std::vector<double> up = f, down = f;
             up[at(i)] += h;
             down[at(i)] -= h;
-            const double slope = (stated(spec, p, up, weighted) - stated(spec, p, down, weighted)) / (2 * h);
+            const double slope =
+                (stated(spec, p, up, weighted) - stated(spec, p, down, weighted)) / (2 * h);
             CHECK_CLOSE(r[at(i)], -slope, tolerance * (1 + std::abs(slope)));
           }
         }

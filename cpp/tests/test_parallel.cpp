@@ -38,10 +38,11 @@ TEST(what_an_item_throws_reaches_the_caller) {
   Monitor monitor;
   for (const int threads : {1, 2, 5}) {
     std::atomic<int> runs{0};
-    CHECK_THROWS(std::domain_error, Team(threads, monitor).for_each(1000, [&](Index item, const Worker&) {
-      ++runs;
-      if (item == 3) throw std::domain_error("no");
-    }));
+    CHECK_THROWS(std::domain_error,
+                 Team(threads, monitor).for_each(1000, [&](Index item, const Worker&) {
+                   ++runs;
+                   if (item == 3) throw std::domain_error("no");
+                 }));
     CHECK(runs >= 4);
     // The team is as good as new.
     std::atomic<Index> sum{0};
@@ -87,7 +88,9 @@ TEST(many_threads_may_call_at_once) {
     callers.emplace_back([&sum] {
       Monitor monitor;
       std::vector<Index> squares(1000);
-      Team(2, monitor).for_each(1000, [&](Index item, const Worker&) { squares[at(item)] = item * item; });
+      Team(2, monitor).for_each(1000, [&](Index item, const Worker&) {
+        squares[at(item)] = item * item;
+      });
       sum = std::accumulate(squares.begin(), squares.end(), Index(0));
     });
   for (std::thread& caller : callers) caller.join();

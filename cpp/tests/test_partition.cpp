@@ -65,8 +65,8 @@ TEST(partial_sums_stay_within_their_budget) {
       }
 }
 
-// The signature takes a shape and nothing else: no thread count, no timing. What is left to check is
-// that a second partition of a shape is the same one.
+// The signature takes a shape and nothing else: no thread count, no timing. What is left to check
+// is that a second partition of a shape is the same one.
 TEST(a_partition_depends_on_the_shape_only) {
   const Partition<float> one(1000, 50, 200);
   const Partition<float> two(1000, 50, 200);

@@ -70,12 +70,14 @@ TEST(zero_weights_have_zero_singular_values) {
   for (const double value : ours(zero, 20, 15, 3)) CHECK(value == 0);
 }
 
-// W = sum of a few outer products, as after alignment, on top of what is left of the initialisation.
+// W = sum of a few outer products, as after alignment, on top of what is left of the
+// initialisation.
 static void low_rank(Index rank, double noise, Index count) {
   constexpr Index m = 400, d = 300;
   std::vector<double> W = random_matrix<double>(m, d, noise);
   for (Index q = 0; q < rank; ++q) {
-    const std::vector<double> u = random_matrix<double>(m, q + 1), v = random_matrix<double>(d, q + 2);
+    const std::vector<double> u = random_matrix<double>(m, q + 1),
+                              v = random_matrix<double>(d, q + 2);
     for (Index j = 0; j < m; ++j)
       for (Index k = 0; k < d; ++k)
         W[at(j * d + k)] += u[at(j * (q + 1))] * v[at(k * (q + 2))] / static_cast<double>(q + 1);

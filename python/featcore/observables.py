@@ -46,7 +46,10 @@ Function = Callable[[TwoLayerNet, Dataset], Any]
 
 SIGNS = ("+", "-")
 STATISTICS = ("mean", "min", "max", "mean_neuron")
+# Names a history gives its axes and coordinates.
+AXES = ("time", "step", "split", "neuron", "sample", "dim", "sign", "statistic", "rank")
 
+_NEED_LOSS = ("loss", "log_loss", "objective")
 _NEED_SIGNED_LABELS = ("accuracy", "margin", "normalised_margin", "margins")
 
 
@@ -191,7 +194,7 @@ def singular_values(count: int, *, name: str = "singular_values") -> Observable:
     >>> fc.observables.evaluate(fc.observables.singular_values(2), net, data)
     array([4., 3.])
     """
-    observable = _native("singular_values", name)
+    observable = _native("singular_values", _identifier("name", name))
     return _replace(observable, count=integer("count", count, least=1))
 
 
@@ -224,10 +227,17 @@ def custom(
     """
     if not callable(function):
         raise TypeError(f"function={function!r} must be callable with (net, data)")
-    label = str(name or getattr(function, "__name__", type(function).__name__))
-    if not label.isidentifier():
-        raise ValueError(f"name={label!r} must be an identifier; pass name= for a lambda")
-    return Observable(label, tuple(dims), per_split, function=function)
+    label = getattr(function, "__name__", type(function).__name__) if name is None else name
+    if isinstance(dims, str):
+        raise TypeError(f"dims={dims!r} must be a sequence of names, such as ({dims!r},)")
+    axes = tuple(_identifier("dims", dim) for dim in dims)
+    if len(set(axes)) < len(axes) or {"time", "step", "split"} & set(axes):
+        raise ValueError(
+            f"dims={axes} must be different names, none of them 'time', 'step' or 'split'"
+        )
+    if not isinstance(per_split, bool):
+        raise TypeError(f"per_split={per_split!r} must be True or False")
+    return Observable(_identifier("name", label), axes, per_split, function=function)
 
 
 def evaluate(
@@ -240,6 +250,11 @@ def evaluate(
 ) -> Any:
     """Return one observable of a network on a data set, as a float or an array.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If network, data, loss or observable do not fit one another.
+
     Examples
     --------
     >>> import featcore as fc
@@ -247,15 +262,17 @@ def evaluate(
     >>> fc.observables.evaluate("stable_rank", net, fc.Dataset([[1.0, 0.0]], [1]))
     1.25
     """
+    check_net(net)
     net = net.absorbed()
     observable = get(observable)
     loss = losses.get(loss)
+    check_match(net, data, loss if observable.kind in _NEED_LOSS else None)
     check(observable, net, {"data": data})
     columns = Columns((observable,), net, {"data": data}, rows=1)
     if observable.kind is None:
         columns.on_row(0, net)
     else:
-        core.descend(
+        *_, error = core.descend(
             net.W.copy(),
             net.a.copy(),
             net.activation.name,
@@ -271,6 +288,8 @@ def evaluate(
             None,
             resolve_threads(num_threads),
         )
+        if error is not None:  # a signal: the value is not there
+            raise error
     value = columns.arrays[observable.name][0]
     if observable.per_split:
         value = value[0]
@@ -280,7 +299,40 @@ def evaluate(
 def balance(net: TwoLayerNet) -> NDArray[np.float64]:
     """Return a_j² - |w_j|², shape (m,), in float64."""
     W, a = net.W.astype(np.float64), net.a.astype(np.float64)
-    return np.asarray(a**2 - np.einsum("jk,jk->j", W, W))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(a**2 - np.einsum("jk,jk->j", W, W))
+
+
+def check_net(net: TwoLayerNet) -> None:
+    """Raise unless `net` is a network."""
+    if not isinstance(net, TwoLayerNet):
+        raise TypeError(f"net is a {type(net).__name__}; pass a featcore.TwoLayerNet(W, a)")
+
+
+def check_match(net: TwoLayerNet, data: Dataset, loss: Loss | None, name: str = "data") -> None:
+    """Raise unless `data` suits the network's dtype and dimension and the loss's labels."""
+    if not isinstance(data, Dataset):
+        raise TypeError(f"{name} is a {type(data).__name__}; pass a featcore.Dataset(x, y)")
+    if data.dtype != net.dtype:
+        raise TypeError(
+            f"{name} is {data.dtype} and the network {net.dtype}; convert one with .astype(np.{net.dtype})"
+        )
+    if data.d != net.dim:
+        raise ValueError(
+            f"{name} has dimension {data.d} and the network {net.dim}; they must agree"
+        )
+    if loss is not None and loss.needs_signs:
+        check_signs(data.y, f"{name}.y", f"the {loss.name} loss")
+
+
+def check_signs(labels: NDArray[Any], name: str, user: str) -> None:
+    """Raise unless every label is -1 or +1."""
+    wrong = np.flatnonzero(np.abs(labels) != 1)
+    if wrong.size:
+        raise ValueError(
+            f"{name}[{wrong[0]}]={labels[wrong[0]]:g}, but {user} needs labels -1 or +1; "
+            "map them, for example with np.where(y > 0, 1, -1)"
+        )
 
 
 def check(observable: Observable, net: TwoLayerNet, splits: Mapping[str, Dataset]) -> None:
@@ -308,7 +360,10 @@ def check(observable: Observable, net: TwoLayerNet, splits: Mapping[str, Dataset
 
 
 class Columns:
-    """Arrays of a history: one a observable, with room for `rows` rows. Filled by the core or `on_row`."""
+    """Arrays of a history: one a observable, with room for `rows` rows. Filled by the core or `on_row`.
+
+    With `earlier`, the columns that these rows will follow, Python observables must keep their shapes.
+    """
 
     def __init__(
         self,
@@ -316,26 +371,30 @@ class Columns:
         net: TwoLayerNet,
         splits: Mapping[str, Dataset],
         rows: int,
+        earlier: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self.observables = tuple(observables)
         self._splits = dict(splits)
         self._rows = rows
-        sizes = {
+        self._sizes = {
+            "split": len(splits),
             "neuron": net.width,
             "sample": next(iter(splits.values())).n,
+            "dim": net.dim,
             "sign": 2,
             "statistic": 4,
         }
         self.arrays: dict[str, NDArray[Any]] = {}
         for o in self.observables:
             if o.kind is None:
+                if earlier is not None and o.name in earlier:
+                    self._add(o, earlier[o.name].shape[1:], earlier[o.name].dtype)
                 continue
-            own = {**sizes, "rank": o.count}
+            own = {**self._sizes, "rank": o.count}
             if o.directions is not None:
                 own[_direction_dim(o)] = o.directions.shape[0]
             shape = tuple(own[dim] for dim in o.dims)
-            split_axis = (len(splits),) if o.per_split else ()
-            self.arrays[o.name] = np.full((rows, *split_axis, *shape), np.nan)
+            self._add(o, (len(splits), *shape) if o.per_split else shape, np.dtype(np.float64))
 
     @property
     def has_functions(self) -> bool:
@@ -372,7 +431,7 @@ class Columns:
                 )
             if o.name not in self.arrays:
                 kind = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
-                self.arrays[o.name] = np.full((self._rows, *value.shape), np.nan, dtype=kind)
+                self._add(o, value.shape, kind)
             column = self.arrays[o.name]
             if column.shape[1:] != value.shape:
                 raise ValueError(
@@ -381,12 +440,21 @@ class Columns:
                 )
             column[row] = value
 
+    def _add(self, o: Observable, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        for dim, size in zip(dims_of(o, len(shape)), shape, strict=True):
+            if self._sizes.setdefault(dim, size) != size:
+                raise ValueError(
+                    f"observable {o.name!r} has {size} entries along {dim!r}, which has "
+                    f"{self._sizes[dim]} elsewhere in this run; name its axis otherwise"
+                )
+        self.arrays[o.name] = np.full((self._rows, *shape), np.nan, dtype=dtype)
+
 
 def dims_of(observable: Observable, ndim: int) -> tuple[str, ...]:
     """Return the names of the `ndim` axes of one recorded value, split axis included."""
     own = ndim - observable.per_split
     dims = observable.dims
-    if observable.function is not None and len(dims) != own:
+    if observable.kind is None and len(dims) != own:
         if dims:
             raise ValueError(
                 f"observable {observable.name!r} returns {own} axes, but dims names {len(dims)}: {dims}"
@@ -428,16 +496,29 @@ def _directed(
         raise ValueError(f"labels has {len(labels)} names for {len(vectors)} directions")
     if not isinstance(absolute, bool):
         raise TypeError(f"absolute={absolute!r} must be True or False")
+    if _identifier("dim", dim) in AXES:
+        raise ValueError(
+            f"dim={dim!r} is the name of another axis; choose any but {', '.join(AXES)}"
+        )
+    if labels is not None and not all(isinstance(label, str) for label in labels):
+        raise TypeError(f"labels={labels!r} must be strings")
     dims = tuple(dim if d == "direction" else d for d in _table()[kind][0])
     vectors.flags.writeable = False
     return _native(
         kind,
-        name,
+        _identifier("name", name),
         dims=dims,
         directions=vectors,
         labels=None if labels is None else tuple(labels),
         absolute=absolute,
     )
+
+
+def _identifier(argument: str, name: Any) -> str:
+    if not isinstance(name, str) or not name.isidentifier():
+        hint = "; pass name= for a lambda" if name == "<lambda>" else ""
+        raise ValueError(f"{argument}={name!r} must be an identifier{hint}")
+    return name
 
 
 def _direction_dim(observable: Observable) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcore import activations
+from featcore import activations, observables
 from featcore.activations import LeakyReLU
 from featcore.dynamics.run import Outcome, Rows, Run, State
 from featcore.network import TwoLayerNet
@@ -91,9 +91,11 @@ def load(path: str | Path) -> Run:
     source = Path(path)
     if not source.exists():
         raise FileNotFoundError(f"path={str(source)!r} does not exist")
+    if source.is_dir():
+        raise IsADirectoryError(f"path={str(source)!r} is a folder; name a file in it")
     try:
         root = _read(source, "/")
-    except (OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"path={str(source)!r} is not a netCDF-4 file, or is damaged: {error}"
         ) from error
@@ -105,11 +107,31 @@ def load(path: str | Path) -> Run:
             f"{FORMAT_VERSION}: install a newer one"
         )
     try:
-        history, net, state, directions = (
-            _read(source, group) for group in ("history", "net", "state", "directions")
-        )
-    except (OSError, ValueError, KeyError) as error:
+        groups = [_read(source, group) for group in ("history", "net", "state", "directions")]
+        return _run(root, *groups)
+    except _DAMAGE as error:
         raise ValueError(f"path={str(source)!r} is damaged: {error}") from error
+
+
+# What h5py, xarray and json raise at a file that is cut off or whose bytes were changed.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def _run(
+    root: xr.Dataset,
+    history: xr.Dataset,
+    net: xr.Dataset,
+    state: xr.Dataset,
+    directions: xr.Dataset,
+) -> Run:
     sigma = json.loads(root.attrs["activation"])
     activation = (
         LeakyReLU(sigma["slope"])
@@ -144,6 +166,9 @@ def _describe(observable: Observable) -> dict[str, Any]:
 
 def _restore(spec: dict[str, Any], directions: xr.Dataset) -> Observable:
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+    weights = observables.get("weights")  # the one Python observable that has a name
+    if plain == _describe(weights):
+        return weights
     vectors = directions[spec["name"]].values if spec["name"] in directions else None
     return Observable(**plain, directions=vectors)
 
@@ -156,6 +181,10 @@ def _read(path: Path, group: str) -> xr.Dataset:
 
 def _write(groups: dict[str, xr.Dataset], target: Path) -> None:
     """Write to a neighbour and rename: a file is there whole or not at all."""
+    if target.is_dir():
+        raise IsADirectoryError(f"path={str(target)!r} is a folder; name a file in it")
+    if target.parent.exists() and not target.parent.is_dir():
+        raise NotADirectoryError(f"path={str(target)!r}: {str(target.parent)!r} is not a folder")
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"path={str(target)!r}: the folder {str(target.parent)!r} does not exist"

@@ -29,6 +29,9 @@ class Form {
 
   virtual const char* name() const = 0;
 
+  // Of the largest loop it runs: whether threads are worth gathering.
+  virtual double flops() const = 0;
+
   // f on the samples of split `k` at the present weights; split 0 is trained on. The pointer stays
   // valid, and its numbers until the next call for the same split. After Stopped the numbers are
   // the old ones.

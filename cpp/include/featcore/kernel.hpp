@@ -21,9 +21,9 @@ class Kernel {
   // `x` is (n, d) and must outlive the kernel. `keep_signs`: outputs() remembers the sign of every
   // pre-activation, which gradients of homogeneous networks and activation patterns need.
   Kernel(Index n, Index d, Index m, const T* x, Activation activation, bool keep_signs)
-      : n_(n),
-        d_(d),
-        m_(m),
+      : n_(positive(n, "n")),
+        d_(positive(d, "d")),
+        m_(positive(m, "m")),
         x_(x),
         activation_(activation),
         keep_signs_(keep_signs),
@@ -34,10 +34,15 @@ class Kernel {
 
   const Signs<T>& signs() const { return signs_; }
 
+  // Of one of its two products, and the work on what comes out.
+  double flops() const {
+    return 2.0 * static_cast<double>(n_) * static_cast<double>(m_) * static_cast<double>(d_ + 4);
+  }
+
   // f_i = sum_j a_j sigma(<w_j, x_i>), then after(begin, end) on each block of finished samples.
   template <class After>
   void outputs(const T* W, const T* a, const Team& whole_team, T* f, After&& after) {
-    const Team team = whole_team.for_work(2.0 * flops_a_product());
+    const Team team = whole_team.for_work(flops());
     reserve(team);
     const Index chunks = cut_.neuron_chunks.pieces();
     team.for_each(cut_.units(), [&](Index unit, const Worker& worker) {
@@ -79,7 +84,7 @@ class Kernel {
   // outputs() at W before.
   template <class Consume>
   void gradient_sums(const T* W, const T* r, const Team& whole_team, T* sums, Consume&& consume) {
-    const Team team = whole_team.for_work(2.0 * flops_a_product());
+    const Team team = whole_team.for_work(flops());
     reserve(team);
     const Index groups = cut_.sample_groups.pieces();
     const Index chunks = cut_.neuron_chunks.pieces();
@@ -134,10 +139,6 @@ class Kernel {
     Vector<T> outputs = Vector<T>(Shape::kSamples);
     Vector<T> residuals = Vector<T>(Shape::kSamples);
   };
-
-  double flops_a_product() const {
-    return static_cast<double>(n_) * static_cast<double>(m_) * static_cast<double>(d_ + 4);
-  }
 
   void reserve(const Team& team) {
     while (scratch_.size() < static_cast<std::size_t>(team.threads())) {

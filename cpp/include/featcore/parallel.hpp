@@ -3,7 +3,12 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
 
 #include "featcore/monitor.hpp"
 #include "featcore/types.hpp"
@@ -60,6 +65,104 @@ class Worker {
   Monitor* monitor_;
 };
 
+// Threads that share the items of one loop after another. A loop is over when its items are done, not
+// when every thread has come by: a thread that the system has put aside holds nobody up.
+class Crew {
+ public:
+  explicit Crew(Monitor& monitor) : monitor_(&monitor) {}
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  // On the calling thread: runs body(item, worker) for every item, together with those who serve.
+  template <class Body>
+  void share(Index items, Body& body) {
+    context_ = &body;
+    call_ = [](void* context, Index item, const Worker& worker) {
+      (*static_cast<Body*>(context))(item, worker);
+    };
+    pending_.store(items, std::memory_order_relaxed);
+    const std::uint64_t epoch = (ticket_.load(std::memory_order_relaxed) >> kCountBits) + 1;
+    ticket_.store((epoch << kCountBits) | static_cast<std::uint64_t>(items), std::memory_order_release);
+    const Worker worker(0, *monitor_);
+    while (take(worker)) {
+    }
+    Patience patience;
+    while (pending_.load(std::memory_order_acquire) != 0) {
+      monitor_->tick();
+      patience.wait();
+    }
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+  // On every other thread, until dismissed.
+  void serve(int id) {
+    const Worker worker(id, *monitor_);
+    Patience patience;
+    while (!dismissed_.load(std::memory_order_acquire)) {
+      if (take(worker))
+        patience = Patience();
+      else
+        patience.wait();
+    }
+  }
+
+  void dismiss() { dismissed_.store(true, std::memory_order_release); }
+
+ private:
+  static constexpr int kCountBits = 40;
+  static constexpr std::uint64_t kCountMask = (std::uint64_t(1) << kCountBits) - 1;
+
+  // Spins for about as long as a serial stretch between two loops takes, then lets others run.
+  class Patience {
+   public:
+    void wait() {
+      if (++tries_ < 1000) {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+      } else if (tries_ < 1100) {
+        std::this_thread::yield();
+      } else {
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
+    }
+
+   private:
+    int tries_ = 0;
+  };
+
+  // Claims one item and runs it; false if none is left. The ticket holds the number of the loop and
+  // the number of items left, so that a late thread cannot claim an item of a loop that is over; what
+  // the loop runs is read after the claim, when the loop cannot end any more.
+  bool take(const Worker& worker) {
+    std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
+    do {
+      if ((ticket & kCountMask) == 0) return false;
+    } while (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acquire));
+    const Index item = static_cast<Index>(ticket & kCountMask) - 1;
+    if (!worker.stop()) {
+      try {
+        call_(context_, item, worker);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(error_mutex_);
+        error_ = std::current_exception();
+      }
+    }
+    pending_.fetch_sub(1, std::memory_order_release);
+    return true;
+  }
+
+  Monitor* monitor_;
+  void* context_ = nullptr;
+  void (*call_)(void*, Index, const Worker&) = nullptr;
+  std::mutex error_mutex_;
+  std::exception_ptr error_;
+  // On lines of their own: threads hammer them.
+  alignas(64) std::atomic<std::uint64_t> ticket_{0};
+  alignas(64) std::atomic<Index> pending_{0};
+  alignas(64) std::atomic<bool> dismissed_{false};
+};
+
 class Team {
  public:
   Team(int threads, Monitor& monitor) : threads_(threads), monitor_(&monitor) {
@@ -71,49 +174,65 @@ class Team {
   int threads() const { return threads_; }
   Monitor& monitor() const { return *monitor_; }
 
-  // The same team, with one thread where `work` (flops) is not worth a parallel region.
+  // The same team on one thread where sharing would cost more than `work` (flops) is worth.
   Team for_work(double work) const {
-    constexpr double kWorthARegion = 2e5;
+    constexpr double kWorthSharing = 5e4;
     Team team = *this;
-    if (work < kWorthARegion) team.threads_ = 1;
+    if (work < kWorthSharing) team.threads_ = 1;
     return team;
   }
 
-  // Calls body(item, worker) for every item. Throws Stopped, or what an item threw, after all
-  // threads have come to rest.
+  // Calls body(team) with the threads gathered: the loops inside share them, and start in less than a
+  // microsecond.
   template <class Body>
-  void for_each(Index items, Body&& body) const {
+  void together(Body&& body) const {
 #ifdef _OPENMP
-    if (threads_ > 1 && items > 1) {
+    if (threads_ > 1 && crew_ == nullptr) {
+      Crew crew(*monitor_);
+      Team gathered = *this;
+      gathered.crew_ = &crew;
       std::exception_ptr error;
-      // A counter of our own rather than `omp for`, so that the calling thread polls between items.
-      std::atomic<Index> next{0};
 #pragma omp parallel num_threads(threads_)
       {
-        const Worker worker(omp_get_thread_num(), *monitor_);
-        try {
-          for (Index item;
-               (item = next.fetch_add(1, std::memory_order_relaxed)) < items && !worker.stop();)
-            body(item, worker);
-        } catch (...) {
-#pragma omp critical(featcore_error)
-          error = std::current_exception();
-          next.store(items, std::memory_order_relaxed);
+        if (omp_get_thread_num() == 0) {
+          try {
+            body(gathered);
+          } catch (...) {
+            error = std::current_exception();
+          }
+          crew.dismiss();
+        } else {
+          crew.serve(omp_get_thread_num());
         }
       }
       if (error) std::rethrow_exception(error);
-      if (monitor_->stop_requested()) throw Stopped{};
       return;
     }
 #endif
-    const Worker worker(0, *monitor_);
-    for (Index item = 0; item < items && !worker.stop(); ++item) body(item, worker);
+    body(*this);
+  }
+
+  // Calls body(item, worker) for every item. Throws Stopped after all items have come to rest, or what
+  // an item threw.
+  template <class Body>
+  void for_each(Index items, Body&& body) const {
+    if (threads_ > 1 && items > 1) {
+      if (crew_ == nullptr) {
+        together([&](const Team& team) { team.for_each(items, body); });
+        return;
+      }
+      crew_->share(items, body);
+    } else {
+      const Worker worker(0, *monitor_);
+      for (Index item = 0; item < items && !worker.stop(); ++item) body(item, worker);
+    }
     if (monitor_->stop_requested()) throw Stopped{};
   }
 
  private:
   int threads_;
   Monitor* monitor_;
+  Crew* crew_ = nullptr;
 };
 
 }  // namespace featcore

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 #include "featcore/types.hpp"
@@ -12,6 +14,11 @@
 namespace featcore {
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
+inline Index positive(Index size, const char* name) {
+  if (size < 1) throw std::invalid_argument(std::string(name) + " must be positive");
+  return size;
+}
 
 // `count` items cut into `pieces` runs of nearly equal length, multiples of `unit` but the last.
 struct Cut {

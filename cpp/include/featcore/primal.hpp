@@ -31,6 +31,12 @@ class PrimalForm final : public Form<T> {
 
   const char* name() const override { return "primal"; }
 
+  double flops() const override {
+    double most = 0;
+    for (const auto& split : splits_) most = std::max(most, split->kernel.flops());
+    return most;
+  }
+
   const T* outputs(Index split, const Team& team) override {
     Split& s = *splits_[static_cast<std::size_t>(split)];
     s.kernel.outputs(W_.data(), a_.data(), team, s.f.data());

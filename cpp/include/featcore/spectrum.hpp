@@ -80,8 +80,10 @@ inline std::vector<double> krylov_eigenvalues(const ColMatrix<double>& gram, Ind
     const auto vectors = ritz.eigenvectors().rightCols(count);
     const auto values = ritz.eigenvalues().tail(count);
     const ColMatrix<double> residual = image * vectors - basis * (vectors * values.asDiagonal());
-    // A residual of 1e-8 leaves an error of 1e-16 in the value.
-    const bool converged = residual.colwise().norm().maxCoeff() <= 1e-8 * values(count - 1);
+    // A residual of 1e-8 of a value leaves an error of 1e-16 of it; but no value of `gram` is known
+    // better than to the rounding of the largest.
+    const auto tolerance = (1e-8 * values.array()).max(4e-15 * values(count - 1));
+    const bool converged = (residual.colwise().norm().transpose().array() <= tolerance).all();
     if (converged || basis.cols() == size) {
       std::vector<double> result(static_cast<std::size_t>(count));
       for (Index k = 0; k < count; ++k) result[static_cast<std::size_t>(k)] = values(count - 1 - k);

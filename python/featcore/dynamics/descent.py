@@ -15,12 +15,12 @@ from featcore import losses, observables
 from featcore._dispatch import core, resolve_threads
 from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
-from featcore.dynamics.gradient import REDUCTIONS, check_match, split_tuple
+from featcore.dynamics.gradient import REDUCTIONS, split_tuple
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Rows, Run, State
 from featcore.losses import Loss
 from featcore.network import TwoLayerNet
-from featcore.observables import Columns, Function, Observable
+from featcore.observables import Columns, Function, Observable, check_match, check_net
 
 LAYERS = ("W", "a")
 
@@ -102,7 +102,8 @@ def descend(
     TypeError, ValueError
         For arguments that do not fit; the message names the argument and the remedy.
     Interrupted
-        On Ctrl-C, within 0.1 s; `.run` has all that was recorded. The unfinished step is dropped.
+        On Ctrl-C, within 0.1 s; `.run` has all that was recorded. The unfinished step is dropped. (What
+        another signal handler raises comes as it is, with the run as its attribute `run`.)
     ObserverError
         If a Python observable raises; `.run` has all that was recorded before.
 
@@ -121,6 +122,7 @@ def descend(
     >>> bool(run.history.loss.sel(split="train")[-1] < run.history.loss.sel(split="train")[0])
     True
     """
+    check_net(net)
     net = net.absorbed()
     loss = losses.get(loss)
     splits = _splits(net, data, evaluate, loss)
@@ -150,14 +152,9 @@ def descend(
         "data_sha256": [split.sha256() for split in splits.values()],
         "net_sha256": net.sha256(),
     }
-    record = Recording.log() if record is None else record
-    if not isinstance(record, Recording):
-        raise TypeError(
-            f"record={record!r} must be a Recording, such as fc.Recording.log(per_decade=20)"
-        )
     state = State(State.VERSION, "primal", 0, {"balance": observables.balance(net)})
     return _drive(
-        _Segment(net, state, splits, observed, problem, settings, last, record, stops),
+        _Segment(net, state, splits, observed, problem, settings, last, _recording(record), stops),
         resolve_threads(num_threads),
         progress,
         choice("on_interrupt", on_interrupt, ("raise", "return")),
@@ -215,9 +212,19 @@ def _drive(
     """Run the core over a segment and wrap what comes back."""
     net, problem, first = segment.net, segment.problem, segment.state.step
     schedule = segment.record.steps(problem.step_size, segment.last)
-    schedule = schedule[schedule > first] if earlier is not None else schedule
+    before = None if earlier is None else earlier.complete_rows()
+    if before is not None:
+        # A row that an observable failed to give at `first` is still to come.
+        done = first - 1 if not before.steps.size else max(int(before.steps[-1]), first - 1)
+        schedule = schedule[schedule > done]
     steps = np.zeros(len(schedule) + 1, dtype=np.int64)
-    columns = Columns(segment.observed, net, segment.splits, rows=len(steps))
+    columns = Columns(
+        segment.observed,
+        net,
+        segment.splits,
+        rows=len(steps),
+        earlier=None if before is None else before.columns,
+    )
     W, a = net.W.copy(), net.a.copy()
     sigma = net.activation
 
@@ -254,7 +261,9 @@ def _drive(
     seconds = clock.perf_counter() - began
 
     new = Rows(steps[:rows].copy(), {name: array[:rows] for name, array in columns.arrays.items()})
-    kept = new if earlier is None else earlier.complete_rows().followed_by(new)
+    kept = new if before is None else before.followed_by(new)
+    if status == "observer_failed" and not isinstance(error, Exception):
+        status = "interrupted"  # Ctrl-C while a Python observable ran
     build = core.build_info()
     end = step * problem.step_size
     run = Run(
@@ -280,12 +289,13 @@ def _drive(
     )
     if status == "observer_failed":
         raise ObserverError(run) from error
-    if status == "interrupted" and on_interrupt == "raise":
+    if status == "interrupted":
         if error is not None and not isinstance(error, KeyboardInterrupt):
             # A signal handler or a progress bar raised something of its own: let it through, with the run.
             error.run = run  # type: ignore[attr-defined]
             raise error
-        raise Interrupted(run) from error
+        if on_interrupt == "raise":
+            raise Interrupted(run) from error
     return run
 
 
@@ -345,7 +355,7 @@ def continue_run(
         problem,
         settings,
         run.state.step + more,
-        Recording.log() if record is None else record,
+        _recording(record),
         _Stops.of(loss_target, gradient_target, wall_time),
     )
     return _drive(
@@ -366,7 +376,7 @@ def record_point(run: Run) -> Rows:
     if columns.has_functions:
         columns.on_row(0, run.net)
     settings = run.settings
-    core.descend(
+    *_, error = core.descend(
         run.net.W.copy(),
         run.net.a.copy(),
         run.net.activation.name,
@@ -387,6 +397,8 @@ def record_point(run: Run) -> Rows:
         None,
         run.outcome.num_threads,
     )
+    if error is not None:  # a signal: the row is not there
+        raise error
     return Rows(np.array([run.state.step], dtype=np.int64), columns.arrays)
 
 
@@ -395,10 +407,10 @@ def _splits(
 ) -> dict[str, Dataset]:
     check_match(net, data, loss)
     splits = {"train": data}
-    for name, split in (evaluate or {}).items():
-        if not name or name == "train":
+    for name, split in _mapping("evaluate", evaluate, "{'test': test}").items():
+        if name == "train" or not name or type(name) is not str:
             raise ValueError(
-                f"evaluate has a split named {name!r}; use any other name than 'train'"
+                f"evaluate has a split named {name!r}; use any other string than 'train'"
             )
         check_match(net, split, loss, f"evaluate[{name!r}]")
         splits[name] = split
@@ -413,11 +425,13 @@ def _same_splits(
         return run.splits
     if data is None:
         raise ValueError("data is not stored with a run; pass the training data as data=")
-    splits = {"train": data, **(evaluate or {})}
+    splits = {"train": data, **_mapping("evaluate", evaluate, "{'test': test}")}
     names = run.settings["splits"]
     if list(splits) != names:
         raise ValueError(f"evaluate has splits {list(splits)[1:]}; the run has {names[1:]}")
     for (name, split), expected in zip(splits.items(), run.settings["data_sha256"], strict=True):
+        if not isinstance(split, Dataset):
+            raise TypeError(f"split {name!r} is a {type(split).__name__}; pass a featcore.Dataset")
         if split.sha256() != expected:
             raise ValueError(
                 f"the data of split {name!r} are not those of the run (their SHA-256 differs)"
@@ -428,13 +442,13 @@ def _same_splits(
 def _observed(
     observe: Iterable[str | Observable | Function], net: TwoLayerNet, splits: Mapping[str, Dataset]
 ) -> tuple[Observable, ...]:
-    if isinstance(observe, (str, Observable)) or callable(observe):
+    if isinstance(observe, (str, Observable)) or callable(observe) or not np.iterable(observe):
         raise TypeError(f"observe={observe!r} must be a list, such as ['loss']")
     observed = tuple(observables.get(o) for o in observe)
     directions: dict[str, Observable] = {}
     names: set[str] = set()
     for o in observed:
-        if o.name in names or o.name in ("time", "step"):
+        if o.name in names or o.name in observables.AXES:
             raise ValueError(
                 f"observe: the name {o.name!r} is taken; give one of them another with name="
             )
@@ -449,19 +463,35 @@ def _observed(
                     f"observe: {other.name!r} and {o.name!r} have different directions on one axis "
                     f"{dim!r}; name one axis otherwise with dim="
                 )
+    for name in names & {dim for o in observed for dim in o.dims}:
+        raise ValueError(f"observe: {name!r} names both an observable and an axis; rename one")
     return observed
 
 
 def _rates(train: Sequence[str], layer_rates: Mapping[str, float] | None) -> tuple[float, float]:
-    layers = (train,) if isinstance(train, str) else tuple(train)
+    layers = (train,) if isinstance(train, str) or not np.iterable(train) else tuple(train)
     if not layers or any(layer not in LAYERS for layer in layers):
         raise ValueError(f"train={train!r} must name layers to train: 'W', 'a' or both")
     rates = dict.fromkeys(LAYERS, 1.0)
-    for layer, rate in (layer_rates or {}).items():
+    for layer, rate in _mapping("layer_rates", layer_rates, "{'W': 1, 'a': 0.1}").items():
         choice("layer_rates key", layer, LAYERS)
         rates[layer] = real(f"layer_rates[{layer!r}]", rate, least=0.0)
     W, a = (rates[layer] if layer in layers else 0.0 for layer in LAYERS)
     return W, a
+
+
+def _mapping(name: str, value: Mapping[str, Any] | None, example: str) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a {type(value).__name__}; pass a mapping, such as {example}")
+    return value or {}
+
+
+def _recording(record: Recording | None) -> Recording:
+    if record is not None and not isinstance(record, Recording):
+        raise TypeError(
+            f"record={record!r} must be a Recording, such as fc.Recording.log(per_decade=20)"
+        )
+    return Recording.log() if record is None else record
 
 
 def _message(status: str, step: int, time: float, segment: _Segment) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featcore import losses
@@ -13,6 +12,7 @@ from featcore._validation import choice, float_array, real
 from featcore.data.dataset import Dataset
 from featcore.losses import Loss
 from featcore.network import Gradient, TwoLayerNet
+from featcore.observables import check_match, check_net
 
 REDUCTIONS = ("mean", "sum")
 
@@ -85,6 +85,7 @@ def loss_and_grad(
     >>> value, gradient.norm
     (0.0, 0.0)
     """
+    check_net(net)
     net = net.absorbed()
     loss = losses.get(loss)
     check_match(net, data, loss)
@@ -102,32 +103,6 @@ def loss_and_grad(
         resolve_threads(num_threads),
     )
     return value, Gradient(grad_W, grad_a)
-
-
-def check_match(net: TwoLayerNet, data: Dataset, loss: Loss, name: str = "data") -> None:
-    """Raise unless `data` suits the network's dtype and dimension and the loss's labels."""
-    if not isinstance(data, Dataset):
-        raise TypeError(f"{name} is a {type(data).__name__}; pass a featcore.Dataset(x, y)")
-    if data.dtype != net.dtype:
-        raise TypeError(
-            f"{name} is {data.dtype} and the network {net.dtype}; convert one with .astype(np.{net.dtype})"
-        )
-    if data.d != net.dim:
-        raise ValueError(
-            f"{name} has dimension {data.d} and the network {net.dim}; they must agree"
-        )
-    if loss.needs_signs:
-        check_signs(data.y, f"{name}.y", f"the {loss.name} loss")
-
-
-def check_signs(labels: NDArray[Any], name: str, user: str) -> None:
-    """Raise unless every label is -1 or +1."""
-    wrong = np.flatnonzero(np.abs(labels) != 1)
-    if wrong.size:
-        raise ValueError(
-            f"{name}[{wrong[0]}]={labels[wrong[0]]:g}, but {user} needs labels -1 or +1; "
-            "map them, for example with np.where(y > 0, 1, -1)"
-        )
 
 
 def split_tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,10 @@ class Recording:
         return cls("at", tuple(map(float, array)))
 
     @classmethod
-    def at_steps(cls, steps: Sequence[int]) -> Recording:
+    def at_steps(cls, steps: Iterable[int]) -> Recording:
         """Record at these steps of a descent."""
+        if not isinstance(steps, Iterable):
+            raise TypeError(f"steps={steps!r} must be a list of steps, such as [0, 10, 100]")
         return cls("at_steps", tuple(integer("steps", k, least=0) for k in steps))
 
     def steps(self, step_size: float, last: int) -> NDArray[np.int64]:
@@ -69,8 +71,9 @@ class Recording:
         elif self.kind == "every":
             chosen = np.arange(0, last + 1, int(self.values[0]), dtype=np.float64)
         elif self.kind == "at":
-            chosen = np.rint(np.asarray(self.values) / step_size)
+            with np.errstate(over="ignore"):  # far beyond the end
+                chosen = np.rint(np.asarray(self.values) / step_size)
         else:
-            chosen = np.asarray(self.values)
+            chosen = np.asarray([k for k in self.values if k <= last], dtype=np.int64)
         inside = chosen[(chosen >= 0) & (chosen <= last)].astype(np.int64)
         return np.unique(np.concatenate([[0], inside, [last]]).astype(np.int64))

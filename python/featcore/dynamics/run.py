@@ -100,6 +100,9 @@ class ObserverError(RuntimeError):
         super().__init__(str(run.outcome))
         self.run = run
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.run,)
+
 
 @dataclass(eq=False)
 class Run:

@@ -74,7 +74,8 @@ def claims(settings: Settings) -> dict[str, Claim]:
     stated = [
         Claim(
             key="initial_cosine",
-            sentence="At the start neurons are random features: mean |cos(w, μ1)| is that of a random direction, about √(2/(πd)).",
+            sentence="At the start neurons are random features: mean |cos(w, μ1)| is that of a random "
+            "direction, about √(2/(πd)).",
             source="derived",
             reference="docs/derivations.md, Γ(d/2)/(√π Γ((d+1)/2))",
             predicted=theory.initial_mean_cosine(s.d),

@@ -1,0 +1,419 @@
+#include <functional>
+
+#include "check.hpp"
+#include "problem.hpp"
+
+using namespace featcore;
+using namespace featcore::testing;
+
+// A run with nothing left out: what it recorded, how it ended, and the network it left.
+template <class T>
+struct Outcome {
+  DescentOutcome end;
+  std::vector<std::int64_t> steps;
+  std::vector<double> losses;
+  std::vector<T> W, a;
+};
+
+template <class T>
+class HookedRecorder final : public Recorder<T> {
+ public:
+  using Recorder<T>::Recorder;
+  std::function<void(std::int64_t step)> hook;
+
+ protected:
+  void on_row(Index, std::int64_t step, const NetworkView<T>&) override {
+    if (hook) hook(step);
+  }
+};
+
+// Calls `before` in front of every outputs(): a place to stop in the middle of a step.
+template <class T>
+class HookedForm final : public Form<T> {
+ public:
+  HookedForm(Form<T>& inner, std::function<void()> before)
+      : inner_(inner), before_(std::move(before)) {}
+
+  const char* name() const override { return inner_.name(); }
+  double flops() const override { return inner_.flops(); }
+  double flops() const override { return inner_.flops(); }
+  const T* outputs(Index split, const Team& team) override {
+    before_();
+    return inner_.outputs(split, team);
+  }
+  const Signs<T>* signs(Index split) const override { return inner_.signs(split); }
+  StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay,
+                const Team& team) override {
+    return inner_.step(r, step_size, rates, weight_decay, team);
+  }
+  void undo() override { inner_.undo(); }
+  NetworkView<T> network() override { return inner_.network(); }
+
+ private:
+  Form<T>& inner_;
+  std::function<void()> before_;
+};
+
+template <class T>
+struct Run {
+  ObjectiveSpec spec;
+  DescentOptions options;
+  Named activation{"relu", 0};
+  std::vector<std::int64_t> schedule;
+  int threads = 1;
+  std::function<void(std::int64_t, Monitor&)> on_row;
+  std::function<void(Monitor&)> before_outputs;
+
+  Outcome<T> operator()(const Problem<T>& p) const {
+    Monitor monitor;
+    return with(p, monitor);
+  }
+
+  Outcome<T> with(const Problem<T>& p, Monitor& monitor) const {
+    Outcome<T> result;
+    result.steps.resize(schedule.size() + 1);
+    result.losses.resize(schedule.size() + 1);
+    std::vector<double> balances;
+    for (Index j = 0; j < p.m; ++j) balances.push_back(balance(p.net(), j));
+    Column column;
+    column.request.name = "loss";
+    column.splits = {0};
+    column.out = result.losses.data();
+    HookedRecorder<T> recorder(schedule, {column}, result.steps.data());
+    if (on_row) recorder.hook = [&](std::int64_t step) { on_row(step, monitor); };
+    const SplitView<T> split = p.split();
+    PrimalForm<T> form(p.net(), activation_by_name(activation.name, activation.slope), {split},
+                       false);
+    HookedForm<T> hooked(form, [&] {
+      if (before_outputs) before_outputs(monitor);
+    });
+    const std::vector<Objective<T>> objectives = {Objective<T>(spec, split)};
+    DescentOptions all = options;
+    all.weight_decay = spec.weight_decay;
+    result.end =
+        descend<T>(hooked, objectives, balances.data(), all, recorder, Team(threads, monitor));
+    result.steps.resize(at(recorder.rows()));
+    result.losses.resize(at(recorder.rows()));
+    const NetworkView<T> net = form.network();
+    result.W.assign(net.W, net.W + p.m * p.d);
+    result.a.assign(net.a, net.a + p.m);
+    return result;
+  }
+};
+
+template <class T>
+static Run<T> run_of(std::int64_t steps, double step_size) {
+  Run<T> run;
+  run.options.last_step = steps;
+  run.options.step_size = step_size;
+  return run;
+}
+
+template <class T>
+static bool same_network(const Outcome<T>& one, const Outcome<T>& two) {
+  return same_bits(one.W, two.W) && same_bits(one.a, two.a);
+}
+
+static const std::vector<Loss> kLosses = {Loss::logistic, Loss::exponential, Loss::hinge,
+                                          Loss::squared};
+
+// W + eta rate_W (a h - lambda W) and a + eta rate_a (g - lambda a), from the plain loop.
+template <class T>
+static void one_step_is_the_stated_one(double tolerance) {
+  for (const Named& activation : {homogeneous_activations()[1], smooth_activations()[2]})
+    for (const Loss loss : kLosses) {
+      const Problem<T> p = random_problem<T>(60, 5, 9);
+      Run<T> run = run_of<T>(1, 0.1);
+      run.activation = activation;
+      run.spec = {loss, true, 0.05, 0.2};
+      run.options.rates = {1, 0.5};
+      const Outcome<T> got = run(p);
+      CHECK(got.end.status == Status::reached_end);
+
+      const Naive forward(p, activation, std::vector<T>(at(p.n)));
+      std::vector<T> r;
+      for (Index i = 0; i < p.n; ++i) {
+        const double f = forward.f[at(i)];
+        const double y = static_cast<double>(p.y[at(i)]);
+        r.push_back(static_cast<T>((residual(loss, f, y) - 0.2 * f) / static_cast<double>(p.n)));
+      }
+      const Naive sums(p, activation, r);
+      std::vector<double> W, a;
+      for (Index j = 0; j < p.m; ++j) {
+        const double head = static_cast<double>(p.a[at(j)]);
+        a.push_back(head + 0.1 * 0.5 * (sums.g[at(j)] - 0.05 * head));
+        for (Index k = j * p.d; k < (j + 1) * p.d; ++k) {
+          const double w = static_cast<double>(p.W[at(k)]);
+          W.push_back(w + 0.1 * (head * sums.h[at(k)] - 0.05 * w));
+        }
+      }
+      CHECK_CLOSE(error(got.W, W), 0, tolerance);
+      CHECK_CLOSE(error(got.a, a), 0, tolerance);
+    }
+}
+
+TEST(one_step_is_the_stated_one) {
+  one_step_is_the_stated_one<double>(1e-15);
+  one_step_is_the_stated_one<float>(1e-6);
+}
+
+template <class T>
+static void resumed_is_one_run() {
+  for (const Named& activation : {homogeneous_activations()[0], smooth_activations()[0]}) {
+    Problem<T> p = random_problem<T>(200, 10, 70);
+    Run<T> run = run_of<T>(20, 0.3);
+    run.activation = activation;
+    run.spec = {Loss::logistic, true, 0.01, 0.1};
+    const Outcome<T> whole = run(p);
+    run.options.last_step = 7;
+    const Outcome<T> first = run(p);
+    CHECK(!same_network(whole, first));
+    p.W = first.W;
+    p.a = first.a;
+    run.options.first_step = 7;
+    run.options.last_step = 20;
+    run.threads = 3;
+    const Outcome<T> second = run(p);
+    CHECK(second.end.step == 20);
+    CHECK(same_network(whole, second));
+  }
+}
+
+TEST(a_resumed_run_has_the_bits_of_one_run) {
+  resumed_is_one_run<double>();
+  resumed_is_one_run<float>();
+}
+
+TEST(the_number_of_threads_does_not_change_a_run) {
+  const Problem<float> p = random_problem<float>(600, 30, 130);
+  Run<float> run = run_of<float>(10, 0.3);
+  run.schedule = {0, 3, 10};
+  const Outcome<float> one = run(p);
+  for (const int threads : {2, 3, 5}) {
+    run.threads = threads;
+    const Outcome<float> many = run(p);
+    CHECK(same_network(one, many));
+    CHECK(same_bits(one.losses, many.losses));
+  }
+}
+
+TEST(undo_is_exact) {
+  const Problem<double> p = random_problem<double>(50, 4, 10);
+  Monitor monitor;
+  const Team team(2, monitor);
+  PrimalForm<double> form(p.net(), activation_by_name("relu", 0), {p.split()}, false);
+  const double* f = form.outputs(0, team);
+  const std::vector<double> before(f, f + p.n);
+  form.step(p.y.data(), 0.7, {}, 0, team);
+  CHECK(std::memcmp(form.network().W, p.W.data(), p.W.size() * sizeof(double)) != 0);
+  form.undo();
+  CHECK(std::memcmp(form.network().W, p.W.data(), p.W.size() * sizeof(double)) == 0);
+  CHECK(std::memcmp(form.network().a, p.a.data(), p.a.size() * sizeof(double)) == 0);
+  f = form.outputs(0, team);
+  CHECK(same_bits(before, std::vector<double>(f, f + p.n)));
+}
+
+TEST(a_rate_of_zero_freezes_a_layer) {
+  const Problem<double> p = random_problem<double>(50, 4, 10);
+  Run<double> run = run_of<double>(5, 0.1);
+  run.spec.weight_decay = 0.1;
+  run.options.rates = {1, 0};
+  Outcome<double> got = run(p);
+  CHECK(same_bits(got.a, p.a) && !same_bits(got.W, p.W));
+  run.options.rates = {0, 1};
+  got = run(p);
+  CHECK(!same_bits(got.a, p.a) && same_bits(got.W, p.W));
+}
+
+TEST(start_schedule_and_end_are_recorded) {
+  const Problem<double> p = random_problem<double>(50, 4, 10);
+  Run<double> run = run_of<double>(9, 0.1);
+  run.schedule = {0, 2, 5, 9};
+  CHECK((run(p).steps == std::vector<std::int64_t>{0, 2, 5, 9}));
+  run.schedule = {0, 2};
+  CHECK((run(p).steps == std::vector<std::int64_t>{0, 2, 9}));  // an end that was not planned
+  run.options.last_step = 0;
+  CHECK((run(p).steps == std::vector<std::int64_t>{0}));
+  const Outcome<double> nothing = run(p);
+  CHECK(same_bits(nothing.W, p.W) && nothing.end.status == Status::reached_end);
+}
+
+TEST(the_loss_falls) {
+  const Problem<double> p = random_problem<double>(50, 4, 10);
+  for (const Loss loss : kLosses) {
+    Run<double> run = run_of<double>(20, 0.02);
+    run.spec.loss = loss;
+    for (std::int64_t step = 0; step <= 20; ++step) run.schedule.push_back(step);
+    const std::vector<double> losses = run(p).losses;
+    for (std::size_t k = 1; k < losses.size(); ++k) CHECK(losses[k] < losses[k - 1]);
+  }
+}
+
+template <class T>
+static void non_finite_keeps_the_last_finite_network(const Run<T>& run, const Problem<T>& p) {
+  const Outcome<T> got = run(p);
+  CHECK(got.end.status == Status::non_finite);
+  CHECK(got.end.step < run.options.last_step);
+  CHECK(got.steps.back() == got.end.step);
+  for (const T w : got.W) CHECK(std::isfinite(w));
+  for (const double loss : got.losses) CHECK(std::isfinite(loss));
+  Run<T> again = run;
+  again.options.last_step = got.end.step;
+  const Outcome<T> want = again(p);
+  CHECK(want.end.status == Status::reached_end);
+  CHECK(same_network(want, got));
+  CHECK(same_bits(want.losses, got.losses));
+}
+
+TEST(non_finite_keeps_the_last_finite_network) {
+  for (const int threads : {1, 3}) {
+    Run<double> blown = run_of<double>(500, 40);  // a few steps of growth, then overflow
+    blown.spec.loss = Loss::squared;
+    blown.schedule = {0, 1, 2};
+    blown.threads = threads;
+    non_finite_keeps_the_last_finite_network(blown, random_problem<double>(300, 10, 80));
+    Run<float> at_once = run_of<float>(500, 1e30);
+    at_once.spec.loss = Loss::exponential;
+    at_once.schedule = {0};
+    at_once.threads = threads;
+    non_finite_keeps_the_last_finite_network(at_once, random_problem<float>(300, 10, 80));
+  }
+}
+
+TEST(a_start_that_is_not_finite_is_reported_and_recorded) {
+  Problem<double> p = random_problem<double>(20, 2, 3);
+  for (double& value : p.W) value *= 1e300;
+  for (double& value : p.a) value *= 1e300;
+  const Outcome<double> got = run_of<double>(5, 0.1)(p);
+  CHECK(got.end.status == Status::non_finite && got.end.step == 0);
+  CHECK(got.steps.size() == 1 && same_bits(got.W, p.W));
+}
+
+// Whatever happens, the network is that of a run that ended at `end.step` by itself.
+template <class T>
+static void check_whole(const Run<T>& run, const Problem<T>& p, const Outcome<T>& got) {
+  CHECK(got.end.status == Status::interrupted);
+  CHECK(got.end.step < run.options.last_step);
+  Run<T> again = run;
+  again.options.last_step = got.end.step;
+  again.on_row = {};
+  again.before_outputs = {};
+  const Outcome<T> want = again(p);
+  CHECK(same_network(want, got));
+  for (std::size_t row = 0; row < got.steps.size(); ++row) {
+    CHECK(got.steps[row] == want.steps[row]);
+    CHECK(got.losses[row] == want.losses[row]);
+  }
+}
+
+TEST(a_stop_within_a_step_drops_the_step) {
+  const Problem<double> p = random_problem<double>(700, 20, 130);
+  for (const int threads : {1, 3})
+    for (const int calls : {0, 1, 2, 6}) {  // 0 is the evaluation of the start
+      Run<double> run = run_of<double>(50, 0.1);
+      run.schedule = {0, 2, 4};
+      run.threads = threads;
+      int left = calls;
+      run.before_outputs = [&](Monitor& monitor) {
+        if (left-- == 0) monitor.request_stop();
+      };
+      const Outcome<double> got = run(p);
+      CHECK(got.end.step == std::max(0, calls - 1));
+      check_whole(run, p, got);
+    }
+}
+
+TEST(a_stop_while_recording_keeps_the_row_and_the_network) {
+  const Problem<double> p = random_problem<double>(700, 20, 130);
+  for (const int threads : {1, 3}) {
+    Run<double> run = run_of<double>(50, 0.1);
+    run.schedule = {0, 2, 4};
+    run.threads = threads;
+    run.on_row = [](std::int64_t step, Monitor& monitor) {
+      if (step == 4) monitor.request_stop();
+    };
+    const Outcome<double> got = run(p);
+    CHECK(got.end.step == 4 && got.steps.back() == 4);
+    check_whole(run, p, got);
+  }
+}
+
+class StopAfter final : public Monitor {
+ public:
+  explicit StopAfter(int polls) : left_(polls) {}
+
+ protected:
+  bool poll() override { return left_-- > 0; }
+
+ private:
+  int left_;
+};
+
+TEST(a_stop_from_a_poll_leaves_the_network_whole) {
+  const Problem<float> p = random_problem<float>(500, 20, 130);
+  for (const int threads : {1, 3})
+    for (const int polls : {0, 1, 3}) {
+      Run<float> run = run_of<float>(100000000, 1e-3);
+      run.schedule = {0, 1};
+      run.threads = threads;
+      StopAfter monitor(polls);
+      check_whole(run, p, run.with(p, monitor));
+    }
+}
+
+TEST(what_a_recorder_throws_reaches_the_caller) {
+  const Problem<double> p = random_problem<double>(700, 20, 130);
+  for (const int threads : {1, 3}) {
+    Run<double> run = run_of<double>(10, 0.1);
+    run.schedule = {0, 2};
+    run.threads = threads;
+    run.on_row = [](std::int64_t step, Monitor&) {
+      if (step == 2) throw std::domain_error("observer");
+    };
+    Monitor monitor;
+    CHECK_THROWS(std::domain_error, run.with(p, monitor));
+    CHECK(monitor.position == 2);
+  }
+}
+
+TEST(a_run_stops_where_it_was_told_to) {
+  const Problem<double> p = random_problem<double>(50, 4, 10);
+  Run<double> run = run_of<double>(1000, 0.1);
+  run.schedule = {0};
+  const double start = run(p).losses[0];
+
+  run.options.stop.loss_at_most = 0.9 * start;
+  Outcome<double> got = run(p);
+  CHECK(got.end.status == Status::loss_target && got.end.step > 0 && got.end.step < 1000);
+  CHECK(got.steps.back() == got.end.step && got.losses.back() <= 0.9 * start);
+  Run<double> before = run;
+  before.options.last_step = got.end.step - 1;
+  CHECK(before(p).end.status == Status::reached_end);  // not a step earlier
+
+  run.options.stop = {};
+  run.options.stop.gradient_at_most = 1e9;
+  got = run(p);
+  CHECK(got.end.status == Status::stationary && got.end.step == 0 && same_bits(got.W, p.W));
+
+  run.options.stop = {};
+  run.options.stop.seconds = 0;
+  got = run(p);
+  CHECK(got.end.status == Status::wall_time && got.end.step == 0 && got.steps.size() == 1);
+}
+
+TEST(dead_networks_are_stationary) {
+  Problem<double> p = random_problem<double>(50, 4, 10);
+  for (double& x : p.x) x = std::abs(x) + 0.1;
+  for (double& w : p.W) w = -std::abs(w) - 0.1;
+  Run<double> run = run_of<double>(10, 0.1);
+  run.options.stop.gradient_at_most = 0;
+  const Outcome<double> got = run(p);
+  CHECK(got.end.status == Status::stationary && got.end.step == 0);
+}
+
+TEST(senseless_options_are_refused) {
+  const Problem<double> p = random_problem<double>(5, 2, 3);
+  CHECK_THROWS(std::invalid_argument, run_of<double>(1, 0)(p));
+  CHECK_THROWS(std::invalid_argument, run_of<double>(1, std::nan(""))(p));
+  CHECK_THROWS(std::invalid_argument, run_of<double>(-1, 0.1)(p));
+}
