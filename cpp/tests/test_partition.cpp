@@ -78,8 +78,8 @@ TEST(a_partition_depends_on_the_shape_only) {
 }
 
 TEST(large_shapes_are_shared_among_many_threads) {
-  CHECK(Partition<double>(2000, 500, 4096).units() >= 32);
-  CHECK(Partition<double>(100000, 10, 64).units() >= 32);
+  CHECK(Partition<double>(2000, 500, 4096).units() >= 16);
+  CHECK(Partition<double>(100000, 10, 64).units() >= 16);
 }
 
 TEST(empty_shapes_are_refused) {

@@ -68,7 +68,7 @@ def float_array(
                 f".astype(np.{target})"
             )
         array = cast
-    result: NDArray[Any] = np.ascontiguousarray(array, dtype=target)
+    result: NDArray[Any] = np.require(array, target, ("C", "ALIGNED"))
     return result.copy() if copy and np.shares_memory(result, np.asarray(value)) else result
 
 

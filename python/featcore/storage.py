@@ -101,10 +101,14 @@ def load(path: str | Path) -> Run:
         ) from error
     if root.attrs.get("format") != FORMAT:
         raise ValueError(f"path={str(source)!r} is a netCDF file, but not a featcore run")
-    if int(root.attrs["format_version"]) > FORMAT_VERSION:
+    try:
+        version = int(root.attrs["format_version"])
+    except _DAMAGE as error:
+        raise ValueError(f"path={str(source)!r} is damaged: it has no format version") from error
+    if version > FORMAT_VERSION:
         raise ValueError(
-            f"path={str(source)!r} has format {root.attrs['format_version']}; this featcore reads up to "
-            f"{FORMAT_VERSION}: install a newer one"
+            f"path={str(source)!r} has format {version}; this featcore reads up to {FORMAT_VERSION}: "
+            "install a newer one"
         )
     try:
         groups = [_read(source, group) for group in ("history", "net", "state", "directions")]
@@ -176,7 +180,10 @@ def _restore(spec: dict[str, Any], directions: xr.Dataset) -> Observable:
 def _read(path: Path, group: str) -> xr.Dataset:
     import xarray as xr
 
-    return xr.load_dataset(path, engine="h5netcdf", group=None if group == "/" else group)
+    # phony_dims: plain HDF5 files are to be refused by us, not warned of by xarray.
+    return xr.load_dataset(
+        path, engine="h5netcdf", group=None if group == "/" else group, phony_dims="access"
+    )
 
 
 def _write(groups: dict[str, xr.Dataset], target: Path) -> None:

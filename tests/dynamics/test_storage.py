@@ -187,6 +187,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, file, share):
         fc.load(path)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # h5netcdf's __del__
 def test_changed_bytes_give_a_run_or_a_clear_error(tmp_path, file):
     content = bytearray(file.read_bytes())
     rng = np.random.default_rng(0)
@@ -218,7 +219,7 @@ def test_changed_bytes_give_a_run_or_a_clear_error(tmp_path, file):
         lambda raw: raw.attrs.__setitem__("outcome", "{}"),
         lambda raw: raw.attrs.__setitem__("outcome", "[1]"),
         lambda raw: raw.attrs.__setitem__("activation", '{"name": "none", "slope": 0}'),
-        lambda raw: raw.attrs.__setitem__("observables", '[{"name": 1}]'),
+        lambda raw: raw.attrs.__setitem__("observables", '[{"nom": 1}]'),
         lambda raw: raw["net/W"].__setitem__((0, 0), np.nan),
         lambda raw: raw.attrs.__delitem__("format_version"),
     ],

@@ -1,6 +1,8 @@
 // Full-batch gradient descent: step k is at time step_size * k of the flow of the same objective.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -76,12 +78,19 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
   const T* f = nullptr;
   const auto evaluate = [&] {  // false if outputs or residuals are not finite
     f = form.outputs(0, team);
-    objective.residuals(0, n, f, r.data());
-    bool finite = true;
-    for (Index i = 0; i < n; ++i)
-      finite =
-          finite && std::abs(f[i]) <= kMost && std::abs(r[static_cast<std::size_t>(i)]) <= kMost;
-    return finite;
+    constexpr Index kBlock = 1024;
+    std::atomic<bool> finite{true};
+    team.for_work(50.0 * static_cast<double>(n))
+        .for_each(ceil_div(n, kBlock), [&](Index block, const Worker&) {
+          const Index begin = block * kBlock;
+          const Index end = std::min(n, begin + kBlock);
+          objective.residuals(begin, end, f, r.data());
+          bool good = true;
+          for (Index i = begin; i < end; ++i)
+            good = good && std::abs(f[i]) <= kMost && std::abs(r[static_cast<std::size_t>(i)]) <= kMost;
+          if (!good) finite.store(false, std::memory_order_relaxed);
+        });
+    return finite.load(std::memory_order_relaxed);
   };
   const auto record = [&](std::int64_t step) {
     if (recorder.recorded(step)) return;
