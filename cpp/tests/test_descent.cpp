@@ -36,7 +36,6 @@ class HookedForm final : public Form<T> {
 
   const char* name() const override { return inner_.name(); }
   double flops() const override { return inner_.flops(); }
-  double flops() const override { return inner_.flops(); }
   const T* outputs(Index split, const Team& team) override {
     before_();
     return inner_.outputs(split, team);

@@ -259,7 +259,7 @@ def evaluate(
     --------
     >>> import featcore as fc
     >>> net = fc.TwoLayerNet([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
-    >>> fc.observables.evaluate("stable_rank", net, fc.Dataset([[1.0, 0.0]], [1]))
+    >>> round(fc.observables.evaluate("stable_rank", net, fc.Dataset([[1.0, 0.0]], [1])), 12)
     1.25
     """
     check_net(net)

@@ -264,7 +264,8 @@ def test_log_scale_multiplies_the_weights(case):
         np.exp(log_scale)[:, None] * net.W, np.exp(log_scale) * net.a, net.activation
     )
     assert_same_bits(
-        fc.loss_and_grad(scaled, case.data, case.loss), fc.loss_and_grad(plain, case.data, case.loss)
+        fc.loss_and_grad(scaled, case.data, case.loss),
+        fc.loss_and_grad(plain, case.data, case.loss),
     )
 
 

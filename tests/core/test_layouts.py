@@ -117,7 +117,10 @@ def test_float32_stays_and_takes_only_what_fits():
     x = np.ones((2, 2), np.float32)
     data = fc.Dataset(x, [1, -1], weights=[0.5, 0.25], clean_y=np.array([1.0, 1.0]))
     assert {v.dtype for v in (data.x, data.y, data.weights, data.clean_y)} == {np.dtype("f4")}
-    for name, kwargs in {"y": {"y": [1, 0.1]}, "weights": {"y": [1, 1], "weights": [0.1, 1]}}.items():
+    for name, kwargs in {
+        "y": {"y": [1, 0.1]},
+        "weights": {"y": [1, 1], "weights": [0.1, 1]},
+    }.items():
         with pytest.raises(TypeError, match=f"{name} .*float32"):
             fc.Dataset(x, **kwargs)
     with pytest.raises(TypeError, match="a is float64"):
@@ -201,7 +204,7 @@ def test_bad_arrays_are_named(name, spoil, error, words):
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_wrong_lengths_are_named(name):
     good, build = ARGUMENTS[name]
-    with pytest.raises(ValueError, match="(W|a|x|y|clean_y|means|weights) has shape"):
+    with pytest.raises(ValueError, match=r"(W|a|x|y|clean_y|means|weights) has shape"):
         build(np.vstack([good, good])[:, :2] if good.ndim == 2 else np.tile(good, 2))
 
 
@@ -218,7 +221,9 @@ def test_weights_must_weigh(weights):
         fc.Dataset(MATRIX, VECTOR, weights=weights)
 
 
-@pytest.mark.parametrize("value", [np.full((1, 3), math.nan), np.ones((1, 3), complex), [["a"] * 3]])
+@pytest.mark.parametrize(
+    "value", [np.full((1, 3), math.nan), np.ones((1, 3), complex), [["a"] * 3]]
+)
 def test_samples_to_predict_are_checked(value):
     with pytest.raises((TypeError, ValueError), match=r"^x "):
         fc.TwoLayerNet(MATRIX, VECTOR)(value)

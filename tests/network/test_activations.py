@@ -74,7 +74,9 @@ def test_the_core_has_the_same_function(sigma, dtype):
     net = fc.TwoLayerNet(np.ones((1, 1), dtype), np.ones(1, dtype), sigma)
     got, expected = net(z[:, None]), sigma(z.astype(np.float64))
     eps = np.finfo(dtype).eps
-    assert (np.abs(got - expected) <= 4 * eps * np.abs(expected) + 100 * np.finfo(dtype).tiny).all() or (
+    assert (
+        np.abs(got - expected) <= 4 * eps * np.abs(expected) + 100 * np.finfo(dtype).tiny
+    ).all() or (
         sigma.name == "gelu"  # Φ(z) amplifies the rounding of z by z² in its left tail
         and (np.abs(got - expected) <= 200 * eps * np.abs(expected) + 4 * eps**2).all()
     )
@@ -165,7 +167,9 @@ def test_parseval(sigma, energy, tail):
 
 
 def test_relu_mean_is_closed_form():
-    assert fc.ReLU().hermite_coefficients(0)[0] == pytest.approx(1 / math.sqrt(2 * math.pi), rel=1e-15)
+    assert fc.ReLU().hermite_coefficients(0)[0] == pytest.approx(
+        1 / math.sqrt(2 * math.pi), rel=1e-15
+    )
 
 
 # --- names

@@ -73,7 +73,9 @@ def test_extremes(loss):
     if loss.name == "logistic":
         np.testing.assert_array_equal(value[:2], -f[:2])
         np.testing.assert_array_equal(residual, [1, 1, 0, 0])
-        np.testing.assert_allclose(log_value, [math.log(1e6), math.log(1000), -1000, -1e6], rtol=1e-15)
+        np.testing.assert_allclose(
+            log_value, [math.log(1e6), math.log(1000), -1000, -1e6], rtol=1e-15
+        )
     if loss.name == "exponential":
         np.testing.assert_array_equal(value, [np.inf, np.inf, 0, 0])
         np.testing.assert_array_equal(log_value, -f)

@@ -157,11 +157,15 @@ def test_log_scale_is_copied():
     n = fc.TwoLayerNet(net().W, net().a, log_scale=log_scale)
     log_scale[:] = 5
     np.testing.assert_array_equal(n.log_scale, 0)
-    np.testing.assert_array_equal(fc.TwoLayerNet(net().W, net().a, log_scale=-3).log_scale, [-3.0] * 6)
+    np.testing.assert_array_equal(
+        fc.TwoLayerNet(net().W, net().a, log_scale=-3).log_scale, [-3.0] * 6
+    )
 
 
 @pytest.mark.parametrize("make", [net, scaled, lambda: net().astype(np.float32)])
-@pytest.mark.parametrize("again", [lambda n: pickle.loads(pickle.dumps(n)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    "again", [lambda n: pickle.loads(pickle.dumps(n)), copy.copy, copy.deepcopy]
+)
 def test_pickle_and_copy_round_trip(make, again):
     n = make()
     other = again(n)
