@@ -43,7 +43,12 @@ def test_examples_in_docstrings(name, monkeypatch, tmp_path):
 
 def test_there_are_examples():
     finder = doctest.DocTestFinder()
-    core = ("featcore.dynamics.descent", "featcore.network", "featcore.data.dataset", "featcore.storage")
+    core = (
+        "featcore.dynamics.descent",
+        "featcore.network",
+        "featcore.data.dataset",
+        "featcore.storage",
+    )
     for name in core:
         tests = finder.find(importlib.import_module(name))
         assert sum(len(test.examples) for test in tests) > 0, name

@@ -197,7 +197,9 @@ def test_all_of_every_module_is_there():
         if name == "__main__":
             continue
         try:
-            module = importlib.import_module("featcore" if name == "__init__" else f"featcore.{name}")
+            module = importlib.import_module(
+                "featcore" if name == "__init__" else f"featcore.{name}"
+            )
         except ModuleNotFoundError:
             continue
         for public in getattr(module, "__all__", ()):
@@ -236,7 +238,16 @@ def public_functions():
 
 
 PUBLIC = public_functions()
-SECTIONS = ("Parameters", "Returns", "Raises", "Notes", "Examples", "References", "Attributes", "See Also")
+SECTIONS = (
+    "Parameters",
+    "Returns",
+    "Raises",
+    "Notes",
+    "Examples",
+    "References",
+    "Attributes",
+    "See Also",
+)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
@@ -309,5 +320,7 @@ def test_the_package_is_typed_and_the_stub_is_that_of_the_core():
     stub = ast.parse((PACKAGE / "_core.pyi").read_text())
     declared = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
     core = importlib.import_module("featcore._core")
-    compiled = {name for name in vars(core) if not name.startswith("_") and callable(vars(core)[name])}
+    compiled = {
+        name for name in vars(core) if not name.startswith("_") and callable(vars(core)[name])
+    }
     assert declared == compiled

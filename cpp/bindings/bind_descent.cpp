@@ -44,6 +44,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
                            objective[1].cast<bool>(), objective[2].cast<double>(),
                            objective[3].cast<double>()};
   std::vector<Objective<T>> objectives;
+  objectives.reserve(views.size());
   for (const SplitView<T>& view : views) objectives.emplace_back(spec, view);
   require(options.size() == 8, "options have the wrong size");
   DescentOptions settings;

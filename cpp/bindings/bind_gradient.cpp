@@ -32,7 +32,7 @@ void without_gil(int num_threads, double flops, Body&& body) {
 
 template <class T>
 Array<T> outputs(const Array<T>& W, const Array<T>& a, const std::string& activation, double slope,
-                  const Array<T>& x, int num_threads) {
+                 const Array<T>& x, int num_threads) {
   const NetworkView<T> net = network_view(W, a);
   require(x.ndim() == 2 && x.shape(1) == net.d, "x has the wrong shape");
   Array<T> f(x.shape(0));

@@ -17,7 +17,7 @@ Index column_size(const ObservableEntry<T>& entry, const ObservableRequest& requ
                   Index n) {
   Index size = 1;
   const std::string dims = std::string(entry.dims) + " ";
-  for (std::size_t begin = 0, end; (end = dims.find(' ', begin)) != std::string::npos;
+  for (std::size_t begin = 0, end = 0; (end = dims.find(' ', begin)) != std::string::npos;
        begin = end + 1) {
     const std::string dim = dims.substr(begin, end - begin);
     if (dim == "neuron") size *= m;

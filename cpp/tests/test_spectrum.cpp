@@ -1,4 +1,4 @@
-#include <Eigen/SVD>
+#include <algorithm>
 
 #include "check.hpp"
 #include "problem.hpp"
@@ -6,11 +6,54 @@
 using namespace featcore;
 using namespace featcore::testing;
 
+// Singular values by one-sided Jacobi: rotate pairs of columns until all are orthogonal. Slow,
+// accurate to rounding of each value, and nothing like what it tests.
 template <class T>
 static std::vector<double> jacobi(const std::vector<T>& W, Index m, Index d) {
-  const RowMatrix<double> dense = ConstRows<T>(W.data(), m, d).template cast<double>();
-  const auto values = Eigen::JacobiSVD<RowMatrix<double>>(dense).singularValues();
-  return {values.data(), values.data() + values.size()};
+  const bool tall = m >= d;
+  const Index length = std::max(m, d), count = std::min(m, d);
+  std::vector<std::vector<double>> columns(at(count), std::vector<double>(at(length)));
+  double largest = 0;
+  for (Index j = 0; j < m; ++j)
+    for (Index k = 0; k < d; ++k) {
+      const double w = static_cast<double>(W[at(j * d + k)]);
+      (tall ? columns[at(k)][at(j)] : columns[at(j)][at(k)]) = w;
+      largest = std::max(largest, std::abs(w));
+    }
+  if (largest == 0) largest = 1;
+  for (auto& column : columns)
+    for (double& w : column) w /= largest;
+  for (bool rotated = true; rotated;) {
+    rotated = false;
+    for (std::size_t p = 0; p < columns.size(); ++p)
+      for (std::size_t q = p + 1; q < columns.size(); ++q) {
+        auto &u = columns[p], &v = columns[q];
+        double uu = 0, uv = 0, vv = 0;
+        for (std::size_t i = 0; i < u.size(); ++i) {
+          uu += u[i] * u[i];
+          uv += u[i] * v[i];
+          vv += v[i] * v[i];
+        }
+        if (std::abs(uv) <= 1e-15 * std::sqrt(uu * vv) + 1e-35) continue;
+        rotated = true;
+        const double zeta = (vv - uu) / (2 * uv);
+        const double t = std::copysign(1 / (std::abs(zeta) + std::hypot(1, zeta)), zeta);
+        const double c = 1 / std::hypot(1, t), s = c * t;
+        for (std::size_t i = 0; i < u.size(); ++i) {
+          const double old = u[i];
+          u[i] = c * old - s * v[i];
+          v[i] = s * old + c * v[i];
+        }
+      }
+  }
+  std::vector<double> values;
+  for (const auto& column : columns) {
+    double square = 0;
+    for (const double w : column) square += w * w;
+    values.push_back(largest * std::sqrt(square));
+  }
+  std::sort(values.rbegin(), values.rend());
+  return values;
 }
 
 template <class T>
@@ -52,9 +95,9 @@ TEST(dense_singular_values_agree_with_jacobi) {
 
 TEST(krylov_singular_values_agree_with_jacobi) {
   agrees_with_jacobi<double>(150, 140, 1);
-  agrees_with_jacobi<double>(140, 400, 5);
-  agrees_with_jacobi<double>(300, 200, 3);
-  agrees_with_jacobi<float>(300, 200, 3);
+  agrees_with_jacobi<double>(140, 200, 5);
+  agrees_with_jacobi<double>(200, 150, 3);
+  agrees_with_jacobi<float>(200, 150, 3);
 }
 
 TEST(tiny_and_large_weights_are_scaled) {
@@ -73,7 +116,7 @@ TEST(zero_weights_have_zero_singular_values) {
 // W = sum of a few outer products, as after alignment, on top of what is left of the
 // initialisation.
 static void low_rank(Index rank, double noise, Index count) {
-  constexpr Index m = 400, d = 300;
+  constexpr Index m = 200, d = 160;
   std::vector<double> W = random_matrix<double>(m, d, noise);
   for (Index q = 0; q < rank; ++q) {
     const std::vector<double> u = random_matrix<double>(m, q + 1),

@@ -41,7 +41,8 @@ def same_net(one, other):
 def same_history(one, other):
     """Whether two histories have the same rows, bits, names and coordinates."""
     return one.drop_attrs().identical(other.drop_attrs()) and all(
-        one[name].dtype == other[name].dtype and one[name].values.tobytes() == other[name].values.tobytes()
+        one[name].dtype == other[name].dtype
+        and one[name].values.tobytes() == other[name].values.tobytes()
         for name in one.data_vars
     )
 

@@ -93,7 +93,9 @@ def test_stops_do_not_carry_over():
     net, data = problem()
     whole = fc.descend(net, data, steps=50, **OPTIONS)
     losses = whole.history.loss[:, 0]
-    stopped = fc.descend(net, data, steps=50, loss_target=float(losses[len(losses) // 2]), **OPTIONS)
+    stopped = fc.descend(
+        net, data, steps=50, loss_target=float(losses[len(losses) // 2]), **OPTIONS
+    )
     assert stopped.outcome.status == "loss_target"
     assert 0 < stopped.state.step < 50
     continued = stopped.continue_()
@@ -204,9 +206,9 @@ def test_data_must_be_those_of_the_run(tmp_path):
             r.continue_(2, data=data, evaluate={"test": other})
         with pytest.raises(ValueError, match=r"evaluate has splits \[\].*\['test'\]"):
             r.continue_(2, data=data)
-        with pytest.raises(TypeError, match="'train'.*Dataset"):
+        with pytest.raises(TypeError, match=r"'train'.*Dataset"):
             r.continue_(2, data=data.x, evaluate={"test": test})
-        with pytest.raises(TypeError, match="evaluate.*mapping"):
+        with pytest.raises(TypeError, match=r"evaluate.*mapping"):
             r.continue_(2, data=data, evaluate=test)
     # One changed bit of one weight is another data set.
     weighted = fc.Dataset(data.x, data.y, weights=np.ones(data.n))

@@ -1,5 +1,6 @@
 """Gradient descent: held against the plain numpy loop, and against what mathematics says of it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_every_step_is_that_of_the_reference(case, step_size, steps, train, laye
     assert same_net(nets[-1], run.net)
     eps = float(np.finfo(case.net.dtype).eps)
     fastest = max(1.0, *(layer_rates or {"W": 1.0}).values())
-    for net, after in zip(nets[:-1], nets[1:], strict=True):
+    for net, after in itertools.pairwise(nets):
         assume(not near_kink(net, case.data.x, case.data.y, case.loss).any())
         if np.abs(net(case.data.x)).max() > 10:
             break  # e^{-u} has lost as many digits as u has before the point
@@ -196,7 +197,9 @@ def test_layer_rates_are_a_change_of_units(activation):
     scaled = fc.TwoLayerNet(2.0 * net.W, 0.5 * net.a, activation)
     plain = fc.descend(net, data, step_size=0.1, steps=15)
     rescaled = fc.descend(scaled, data, step_size=0.1, steps=15, layer_rates={"W": 4.0, "a": 0.25})
-    assert same_net(fc.TwoLayerNet(0.5 * rescaled.net.W, 2.0 * rescaled.net.a, activation), plain.net)
+    assert same_net(
+        fc.TwoLayerNet(0.5 * rescaled.net.W, 2.0 * rescaled.net.a, activation), plain.net
+    )
     assert same_history(plain.history, rescaled.history)
 
 
@@ -292,7 +295,10 @@ def test_the_order_of_neurons_and_samples_does_not_matter(seed):
     neurons, samples = rng.permutation(12), rng.permutation(80)
     plain = fc.descend(net, data, step_size=0.2, steps=10)
     moved = fc.descend(
-        fc.TwoLayerNet(net.W[neurons], net.a[neurons]), data.subset(samples), step_size=0.2, steps=10
+        fc.TwoLayerNet(net.W[neurons], net.a[neurons]),
+        data.subset(samples),
+        step_size=0.2,
+        steps=10,
     )
     back = np.argsort(neurons)
     assert gap(plain.net, fc.TwoLayerNet(moved.net.W[back], moved.net.a[back])) < 1e-12
@@ -378,9 +384,7 @@ def test_the_loss_of_a_split_uses_its_own_weights_and_reduction():
         net, data, step_size=0.1, steps=1, reduction="sum", evaluate={"weighted": weighted}
     )
     for name, split in (("train", data), ("weighted", weighted)):
-        expected = reference.loss(
-            run.net(split.x), split.y, weights=split.weights, reduction="sum"
-        )
+        expected = reference.loss(run.net(split.x), split.y, weights=split.weights, reduction="sum")
         assert float(run.history.loss.sel(split=name)[-1]) == pytest.approx(expected, rel=1e-13)
 
 
@@ -469,7 +473,11 @@ def exploding():
         for loss, step_size in (("exponential", 1e3), ("squared", 1e2)):
             for activation in (fc.ReLU(), fc.Softplus()):
                 yield pytest.param(
-                    dtype, loss, step_size, activation, id=f"{np.dtype(dtype)}-{loss}-{activation!r}"
+                    dtype,
+                    loss,
+                    step_size,
+                    activation,
+                    id=f"{np.dtype(dtype)}-{loss}-{activation!r}",
                 )
 
 
@@ -534,9 +542,7 @@ def test_the_exponential_loss_of_a_weightless_sample_may_overflow():
     weights[3] = 0.0
     y = data.y.copy()
     y[3] = -np.sign(net(x[3:4])[0])
-    run = fc.descend(
-        net, fc.Dataset(x, y, weights=weights), "exponential", step_size=1e-3, steps=5
-    )
+    run = fc.descend(net, fc.Dataset(x, y, weights=weights), "exponential", step_size=1e-3, steps=5)
     assert run.outcome.status == "reached_end"
     without = fc.descend(
         net, data.subset(np.arange(data.n) != 3), "exponential", step_size=1e-3, steps=5
@@ -557,8 +563,6 @@ def test_a_network_of_one_type_stays_of_it(dtype):
 def test_a_log_scale_is_multiplied_in():
     net, data = problem()
     scaled = fc.TwoLayerNet(net.W, net.a, log_scale=math.log(0.5))
-    plain = fc.TwoLayerNet(
-        np.exp(np.log(0.5)) * net.W, np.exp(np.log(0.5)) * net.a
-    )
+    plain = fc.TwoLayerNet(np.exp(np.log(0.5)) * net.W, np.exp(np.log(0.5)) * net.a)
     one, other = (fc.descend(n, data, step_size=0.1, steps=5) for n in (scaled, plain))
     assert same_run(one, other)

@@ -94,8 +94,7 @@ def test_every_row_is_what_evaluate_says_of_that_network():
     head = history["head"].values
     for row in range(7):
         now = fc.TwoLayerNet(history["weights"].values[row], head[row])
-        for o in observe:
-            o = observables.get(o)
+        for o in map(observables.get, observe):
             recorded = history[o.name][row]
             recorded = recorded.isel(split=0) if o.per_split else recorded
             np.testing.assert_array_equal(recorded, observables.evaluate(o, now, data))
@@ -260,7 +259,9 @@ def test_clashing_names_are_refused_before_the_run(observe):
     assert not isinstance(caught.value, fc.ObserverError)
 
 
-@pytest.mark.parametrize("dim", ["time", "split", "neuron", "sign", "statistic", "sample", "", "a b"])
+@pytest.mark.parametrize(
+    "dim", ["time", "split", "neuron", "sign", "statistic", "sample", "", "a b"]
+)
 def test_an_axis_of_directions_has_a_name_of_its_own(dim):
     with pytest.raises(ValueError, match="dim"):
         observables.cosines(np.eye(4), dim=dim)

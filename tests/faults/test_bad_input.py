@@ -134,7 +134,7 @@ def test_weights_are_non_negative_with_a_positive_sum(weights):
 
 
 def test_means_have_the_dimension_of_the_samples():
-    with pytest.raises(ValueError, match="means.*dimension 3"):
+    with pytest.raises(ValueError, match=r"means.*dimension 3"):
         fc.Dataset(X, Y, means=np.eye(2))
 
 
@@ -216,14 +216,14 @@ def test_what_is_copied_is_what_is_documented():
 @entries
 @pytest.mark.parametrize("net", [None, W, (W, A), "net", DATA])
 def test_a_network_is_a_network(entry, net):
-    with pytest.raises(TypeError, match="net is a .*TwoLayerNet"):
+    with pytest.raises(TypeError, match=r"net is a .*TwoLayerNet"):
         entry(net, DATA)
 
 
 @entries
 @pytest.mark.parametrize("data", [None, (X, Y), X, NET])
 def test_data_are_a_dataset(entry, data):
-    with pytest.raises(TypeError, match="data is a .*Dataset"):
+    with pytest.raises(TypeError, match=r"data is a .*Dataset"):
         entry(NET, data)
 
 
@@ -250,7 +250,7 @@ def test_margin_losses_need_labels_of_plus_and_minus_one(entry, loss, label):
 @entries
 @pytest.mark.parametrize("loss", ["logit", "", None, 3, "Logistic"])
 def test_unknown_losses_are_named_and_the_known_listed(entry, loss):
-    with pytest.raises(ValueError, match="loss=.*'logistic', 'exponential', 'hinge', 'squared'"):
+    with pytest.raises(ValueError, match=r"loss=.*'logistic', 'exponential', 'hinge', 'squared'"):
         entry(NET, DATA, loss)
 
 
@@ -329,13 +329,13 @@ def test_these_targets_are_not_negative(name):
 @pytest.mark.parametrize("reduction", ["total", None, 1, ""])
 def test_reductions_are_mean_and_sum(reduction):
     for entry in (descend, fc.loss_and_grad):
-        with pytest.raises(ValueError, match="reduction=.*'mean', 'sum'"):
+        with pytest.raises(ValueError, match=r"reduction=.*'mean', 'sum'"):
             entry(NET, DATA, reduction=reduction)
 
 
 @pytest.mark.parametrize("train", [(), "", "both", ("W", "b"), 5, None, "Wa", [["W"]]])
 def test_train_names_layers(train):
-    with pytest.raises(ValueError, match="train=.*'W', 'a' or both"):
+    with pytest.raises(ValueError, match=r"train=.*'W', 'a' or both"):
         descend(train=train)
 
 
@@ -365,7 +365,11 @@ def test_observe_is_a_list(observe):
         (None, TypeError, "observe: None is neither"),
         (lambda net, data: 0.0, ValueError, "pass name= for a lambda"),
         ("clean_accuracy", ValueError, "clean_accuracy.*'(train|data)' has none.*clean_y"),
-        (observables.cosines(np.eye(2)), ValueError, "'cosines' have dimension 2 and the network 3"),
+        (
+            observables.cosines(np.eye(2)),
+            ValueError,
+            "'cosines' have dimension 2 and the network 3",
+        ),
     ],
 )
 def test_observables_are_known_and_fit(observable, error, message):
@@ -422,7 +426,7 @@ def test_record_is_a_recording(record):
 
 @pytest.mark.parametrize("how", ["ignore", None, True])
 def test_on_interrupt_is_raise_or_return(how):
-    with pytest.raises(ValueError, match="on_interrupt=.*'raise', 'return'"):
+    with pytest.raises(ValueError, match=r"on_interrupt=.*'raise', 'return'"):
         descend(on_interrupt=how)
 
 
@@ -443,20 +447,20 @@ def test_a_log_scale_that_fits_is_multiplied_in():
 @entries
 @pytest.mark.parametrize("log_scale", [-1000.0, 1000.0, np.linspace(-800, 0, M)])
 def test_a_log_scale_that_does_not_fit_is_refused_rather_than_zero(entry, log_scale):
-    with pytest.raises(ValueError, match="log_scale between .* cannot be held"):
+    with pytest.raises(ValueError, match=r"log_scale between .* cannot be held"):
         entry(fc.TwoLayerNet(W, A, log_scale=log_scale), DATA)
 
 
 def test_float32_holds_fewer_scales():
     net = fc.TwoLayerNet(W, A, log_scale=-50.0)
     assert descend(net).outcome.status == "reached_end"
-    with pytest.raises(ValueError, match="log_scale.*float32"):
+    with pytest.raises(ValueError, match=r"log_scale.*float32"):
         descend(net.astype(np.float32), DATA.astype(np.float32))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, with_entry(np.zeros(M), np.nan)])
 def test_a_log_scale_is_finite(value):
-    with pytest.raises(ValueError, match="log_scale.*remove or replace"):
+    with pytest.raises(ValueError, match=r"log_scale.*remove or replace"):
         fc.TwoLayerNet(W, A, log_scale=value)
 
 
@@ -479,9 +483,7 @@ def reported(*values):
         reported(lambda: fc.Dataset(X, Y, provenance=5), "provenance"),
         reported(lambda: fc.TwoLayerNet(W, A, ["relu"]), "activation"),
         reported(lambda: fc.loss_and_grad(NET, DATA, ["logistic"]), "loss="),
-        reported(
-            lambda: fc.Dataset(X, Y, flipped=np.ma.masked_array(np.ones(N, bool))), "flipped"
-        ),
+        reported(lambda: fc.Dataset(X, Y, flipped=np.ma.masked_array(np.ones(N, bool))), "flipped"),
     ],
 )
 def test_these_are_named_too(make, name):

@@ -87,7 +87,8 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
           objective.residuals(begin, end, f, r.data());
           bool good = true;
           for (Index i = begin; i < end; ++i)
-            good = good && std::abs(f[i]) <= kMost && std::abs(r[static_cast<std::size_t>(i)]) <= kMost;
+            good = good && std::abs(f[i]) <= kMost &&
+                   std::abs(r[static_cast<std::size_t>(i)]) <= kMost;
           if (!good) finite.store(false, std::memory_order_relaxed);
         });
     return finite.load(std::memory_order_relaxed);

@@ -65,8 +65,8 @@ class Worker {
   Monitor* monitor_;
 };
 
-// Threads that share the items of one loop after another. A loop is over when its items are done, not
-// when every thread has come by: a thread that the system has put aside holds nobody up.
+// Threads that share the items of one loop after another. A loop is over when its items are done,
+// not when every thread has come by: a thread that the system has put aside holds nobody up.
 class Crew {
  public:
   explicit Crew(Monitor& monitor) : monitor_(&monitor) {}
@@ -82,7 +82,8 @@ class Crew {
     };
     pending_.store(items, std::memory_order_relaxed);
     const std::uint64_t epoch = (ticket_.load(std::memory_order_relaxed) >> kCountBits) + 1;
-    ticket_.store((epoch << kCountBits) | static_cast<std::uint64_t>(items), std::memory_order_release);
+    ticket_.store((epoch << kCountBits) | static_cast<std::uint64_t>(items),
+                  std::memory_order_release);
     const Worker worker(0, *monitor_);
     while (take(worker)) {
     }
@@ -132,8 +133,8 @@ class Crew {
   };
 
   // Claims one item and runs it; false if none is left. The ticket holds the number of the loop and
-  // the number of items left, so that a late thread cannot claim an item of a loop that is over; what
-  // the loop runs is read after the claim, when the loop cannot end any more.
+  // the number of items left, so that a late thread cannot claim an item of a loop that is over;
+  // what the loop runs is read after the claim, when the loop cannot end any more.
   bool take(const Worker& worker) {
     std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
     do {
@@ -182,8 +183,8 @@ class Team {
     return team;
   }
 
-  // Calls body(team) with the threads gathered: the loops inside share them, and start in less than a
-  // microsecond.
+  // Calls body(team) with the threads gathered: the loops inside share them, and start in less than
+  // a microsecond.
   template <class Body>
   void together(Body&& body) const {
 #ifdef _OPENMP
@@ -212,8 +213,8 @@ class Team {
     body(*this);
   }
 
-  // Calls body(item, worker) for every item. Throws Stopped after all items have come to rest, or what
-  // an item threw.
+  // Calls body(item, worker) for every item. Throws Stopped after all items have come to rest, or
+  // what an item threw.
   template <class Body>
   void for_each(Index items, Body&& body) const {
     if (threads_ > 1 && items > 1) {
