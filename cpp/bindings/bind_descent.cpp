@@ -80,7 +80,11 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     status = "observer_failed";
     error = raised.value();
   }
-  if (error.is_none()) error = monitor.error();
+  if (error.is_none()) {
+    monitor.listen();
+    error = monitor.error();
+    if (!error.is_none()) status = status_name(Status::interrupted);
+  }
   const NetworkView<T> last = form.network();
   std::copy_n(last.W, net.m * net.d, W_out);
   std::copy_n(last.a, net.m, a_out);

@@ -13,6 +13,11 @@ class PythonMonitor final : public Monitor {
  public:
   explicit PythonMonitor(py::object progress) : progress_(std::move(progress)) {}
 
+  // Once more, with the GIL, after the core has ended: a signal of its last milliseconds is of this run.
+  void listen() {
+    if (!error_) poll();
+  }
+
   // What a signal handler or the progress callback raised, if anything: None otherwise.
   py::object error() const { return error_ ? error_->value() : py::none(); }
 

@@ -37,7 +37,10 @@ def float_array(
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill or drop the masked entries first")
-    array: NDArray[Any] = np.asarray(value)
+    try:
+        array: NDArray[Any] = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be made an array: {error}") from error
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     elif array.dtype.kind == "c":

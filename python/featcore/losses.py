@@ -129,6 +129,6 @@ def get(loss: str | Loss) -> Loss:
     """
     if isinstance(loss, Loss):
         return loss
-    if loss not in _BY_NAME:
+    if not isinstance(loss, str) or loss not in _BY_NAME:
         raise ValueError(f"loss={loss!r} is unknown; choose one of {', '.join(map(repr, NAMES))}")
     return _BY_NAME[loss]

@@ -70,8 +70,15 @@ class TwoLayerNet:
         if a.shape != (m,):
             raise ValueError(f"a has shape {a.shape}; W has {m} neurons, so it must be ({m},)")
         if log_scale is not None:
-            spread = np.broadcast_to(np.asarray(log_scale, dtype=np.float64), (m,))
-            log_scale = frozen(float_array("log_scale", spread, ndim=1, copy=True))
+            scalar = np.ndim(log_scale) == 0
+            exponents = float_array("log_scale", log_scale, ndim=0 if scalar else 1).astype(
+                np.float64
+            )
+            if exponents.shape not in ((), (m,)):
+                raise ValueError(
+                    f"log_scale has shape {exponents.shape}; it must be a number or ({m},)"
+                )
+            log_scale = frozen(np.broadcast_to(exponents, (m,)).copy())
         set_ = object.__setattr__
         set_(self, "W", frozen(W))
         set_(self, "a", frozen(a))

@@ -467,23 +467,18 @@ def test_a_log_scale_is_finite(value):
 # --- what the rooms below do not name yet
 
 
-def reported(*values):
-    """Mark a known gap: the error does not name the argument."""
-    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason="not named yet"))
-
-
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        reported(lambda: fc.Dataset([[1.0], [1.0, 2.0]], [1, -1]), "x"),
-        reported(lambda: fc.TwoLayerNet([[1.0], [1.0, 2.0]], [1, -1]), "W"),
-        reported(lambda: fc.TwoLayerNet(W, A, log_scale=[1.0, 2.0]), "log_scale"),
-        reported(lambda: fc.TwoLayerNet(W, A, log_scale="small"), "log_scale"),
-        reported(lambda: fc.TwoLayerNet(W, A, log_scale=1j), "log_scale"),
-        reported(lambda: fc.Dataset(X, Y, provenance=5), "provenance"),
-        reported(lambda: fc.TwoLayerNet(W, A, ["relu"]), "activation"),
-        reported(lambda: fc.loss_and_grad(NET, DATA, ["logistic"]), "loss="),
-        reported(lambda: fc.Dataset(X, Y, flipped=np.ma.masked_array(np.ones(N, bool))), "flipped"),
+        (lambda: fc.Dataset([[1.0], [1.0, 2.0]], [1, -1]), "x"),
+        (lambda: fc.TwoLayerNet([[1.0], [1.0, 2.0]], [1, -1]), "W"),
+        (lambda: fc.TwoLayerNet(W, A, log_scale=[1.0, 2.0]), "log_scale"),
+        (lambda: fc.TwoLayerNet(W, A, log_scale="small"), "log_scale"),
+        (lambda: fc.TwoLayerNet(W, A, log_scale=1j), "log_scale"),
+        (lambda: fc.Dataset(X, Y, provenance=5), "provenance"),
+        (lambda: fc.TwoLayerNet(W, A, ["relu"]), "activation"),
+        (lambda: fc.loss_and_grad(NET, DATA, ["logistic"]), "loss="),
+        (lambda: fc.Dataset(X, Y, flipped=np.ma.masked_array(np.ones(N, bool))), "flipped"),
     ],
 )
 def test_these_are_named_too(make, name):

@@ -449,9 +449,6 @@ def test_an_interrupt_while_the_last_point_is_recorded_leaves_it_for_later():
         script.ends()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="reported: the core polls every 20 ms and not once more at the end"
-)
 def test_a_signal_in_the_last_milliseconds_of_a_run_loses_nothing():
     body = """
         class OutOfTime(Exception):

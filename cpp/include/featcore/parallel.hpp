@@ -145,7 +145,7 @@ class Crew {
       try {
         call_(context_, item, worker);
       } catch (...) {
-        const std::lock_guard<std::mutex> lock(error_mutex_);
+        const std::scoped_lock lock(error_mutex_);
         error_ = std::current_exception();
       }
     }

@@ -80,6 +80,8 @@ class Dataset:
         if clean_y is not None:
             clean_y = frozen(_vector("clean_y", clean_y, n, x.dtype))
         if flipped is not None:
+            if isinstance(flipped, np.ma.MaskedArray):
+                raise TypeError("flipped is a masked array; fill the masked entries first")
             flipped = np.ascontiguousarray(flipped)
             if flipped.dtype != np.bool_ or flipped.shape != (n,):
                 raise ValueError(
@@ -102,6 +104,8 @@ class Dataset:
                     f"{weights.min()}"
                 )
             weights = frozen(weights)
+        if not isinstance(provenance, (Mapping, type(None))):
+            raise TypeError(f"provenance={provenance!r} must be a mapping, such as {{'seed': 0}}")
         set_ = object.__setattr__
         set_(self, "x", frozen(x))
         set_(self, "y", frozen(y))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time as clock
@@ -151,6 +152,10 @@ def descend(
         "splits": list(splits),
         "data_sha256": [split.sha256() for split in splits.values()],
         "net_sha256": net.sha256(),
+        # what is not plain is kept as text: a run must be storable whatever a data set says of itself
+        "provenance": json.loads(
+            json.dumps([dict(split.provenance) for split in splits.values()], default=str)
+        ),
     }
     state = State(State.VERSION, "primal", 0, {"balance": observables.balance(net)})
     return _drive(
@@ -503,7 +508,10 @@ def _message(status: str, step: int, time: float, segment: _Segment) -> str:
         "Lower gradient_target to go on.",
         "loss_target": f"The training loss is at most {stops.loss:g} at {at}. Lower loss_target to go on.",
         "wall_time": f"The wall time of {stops.seconds:g} s was over at {at}. Continue with run.continue_().",
-        "non_finite": f"The outputs or weights after {at} are not finite; the network is the last finite one. "
+        "non_finite": f"Outputs or residuals are not finite at {at}, before any step: the network is too "
+        "large for this loss and data; start from a smaller scale."
+        if step == segment.state.step == 0
+        else f"The outputs or weights after {at} are not finite; the network is the last finite one. "
         f"The step size {segment.problem.step_size:g} is too large for this loss and data: lower it.",
         "interrupted": f"Interrupted at {at}; the unfinished step was dropped. "
         "Continue with run.continue_().",
