@@ -39,6 +39,14 @@ NetworkView<T> network_view(const Array<T>& W, const Array<T>& a) {
   return {W.shape(0), W.shape(1), W.data(), vector_data(a, W.shape(0), "a")};
 }
 
+// The caller's list with its items as tuples, in a list of our own: a callback that changes the caller's
+// cannot take the arrays away while they are read.
+inline py::list held(const py::list& items) {
+  py::list own;
+  for (const py::handle item : items) own.append(py::tuple(py::reinterpret_borrow<py::object>(item)));
+  return own;
+}
+
 // A tuple (x, y, clean_y or None, weights or None); the caller keeps the arrays alive.
 template <class T>
 SplitView<T> split_view(const py::tuple& split, Index d) {

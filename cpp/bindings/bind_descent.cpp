@@ -39,7 +39,9 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   T* W_out = W.mutable_data();
   T* a_out = a.mutable_data();
   const Activation sigma = activation_by_name(activation, slope);
-  const std::vector<SplitView<T>> views = split_views<T>(splits, net.d);
+  const py::list held_splits = held(splits);
+  const py::list held_columns = held(column_list);
+  const std::vector<SplitView<T>> views = split_views<T>(held_splits, net.d);
   const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()),
                            objective[1].cast<bool>(), objective[2].cast<double>(),
                            objective[3].cast<double>()};
@@ -58,7 +60,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   require(schedule.ndim() == 1 && steps.ndim() == 1 && steps.shape(0) == schedule.shape(0) + 1,
           "steps has the wrong shape");
   PythonRecorder<T> recorder({schedule.data(), schedule.data() + schedule.size()},
-                             columns<T>(column_list, net, views, sigma, steps.shape(0)),
+                             columns<T>(held_columns, net, views, sigma, steps.shape(0)),
                              steps.mutable_data(), std::move(on_row));
   PythonMonitor monitor(std::move(progress));
   PrimalForm<T> form(net, sigma, views, recorder.needs_signs());

@@ -59,7 +59,7 @@ def resolve_threads(num_threads: int | None) -> int:
 
     if num_threads is None:
         return default_threads()
-    return integer("num_threads", num_threads, least=1, most=4096)
+    return integer("num_threads", num_threads, least=1, most=256)
 
 
 def _cgroup_quota() -> float | None:

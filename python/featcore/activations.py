@@ -225,7 +225,7 @@ def get(activation: str | Activation) -> Activation:
     """
     if isinstance(activation, Activation):
         return activation
-    if not isinstance(activation, str) or activation not in _BY_NAME:
+    if activation not in NAMES:
         raise ValueError(
             f"activation={activation!r} is unknown; choose one of {', '.join(map(repr, NAMES))}, "
             "or pass an object such as LeakyReLU(0.1)"

@@ -129,6 +129,6 @@ def get(loss: str | Loss) -> Loss:
     """
     if isinstance(loss, Loss):
         return loss
-    if not isinstance(loss, str) or loss not in _BY_NAME:
+    if loss not in NAMES:
         raise ValueError(f"loss={loss!r} is unknown; choose one of {', '.join(map(repr, NAMES))}")
     return _BY_NAME[loss]

@@ -144,7 +144,13 @@ class TwoLayerNet:
         else:
             signs = rng.integers(0, 2, size=m) * 2.0 - 1.0
             a = signs * (np.linalg.norm(W, axis=1) if head == "balanced" else 1.0 / math.sqrt(m))
-        return cls(W.astype(target), a.astype(target), activation, copy=False)
+        with np.errstate(over="ignore"):
+            W, a = W.astype(target), a.astype(target)
+        if not (np.isfinite(W).all() and np.isfinite(a).all()):
+            raise ValueError(
+                f"scale={scale:g} overflows in {target}; use log_scale=math.log(scale)"
+            )
+        return cls(W, a, activation, copy=False)
 
     @classmethod
     def balanced(
@@ -223,7 +229,15 @@ class TwoLayerNet:
                 "products matter; keep it in log_scale"
             )
         factor = np.exp(self.log_scale).astype(self.dtype)
-        return TwoLayerNet(factor[:, None] * self.W, factor * self.a, self.activation, copy=False)
+        with np.errstate(over="ignore"):
+            W, a = factor[:, None] * self.W, factor * self.a
+        for before, after in ((self.W, W), (self.a, a)):
+            if not np.isfinite(after).all() or ((np.abs(after) < info.tiny) & (before != 0)).any():
+                raise ValueError(
+                    f"log_scale between {low:g} and {high:g} times these weights leaves the range of "
+                    f"{self.dtype}; keep it in log_scale"
+                )
+        return TwoLayerNet(W, a, self.activation, copy=False)
 
     def sha256(self) -> str:
         """Return the SHA-256 of W, a, log_scale and the activation, as stored with a run."""

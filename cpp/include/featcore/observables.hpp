@@ -80,17 +80,16 @@ double accuracy(const SplitState<T>& s, const T* labels) {
 }
 
 template <class T>
-double dot(const T* w, const double* v, Index d) {
-  double sum = 0;
-  for (Index k = 0; k < d; ++k) sum += static_cast<double>(w[k]) * v[k];
-  return sum;
+double largest_entry(const T* w, Index d) {
+  double largest = 0;
+  for (Index k = 0; k < d; ++k) largest = std::max(largest, std::abs(static_cast<double>(w[k])));
+  return largest;
 }
 
 template <class T>
 double norm(const T* w, Index d) {
   // Scaled, so that norms of 1e-200 are right.
-  double largest = 0;
-  for (Index k = 0; k < d; ++k) largest = std::max(largest, std::abs(static_cast<double>(w[k])));
+  const double largest = largest_entry(w, d);
   if (!(largest > 0) || !std::isfinite(largest)) return largest;
   double sum = 0;
   for (Index k = 0; k < d; ++k) {
@@ -100,11 +99,21 @@ double norm(const T* w, Index d) {
   return largest * std::sqrt(sum);
 }
 
-// 0 for a zero vector.
+// 0 for a zero vector. Each vector is scaled by its largest entry: lengths of 1e-300 and 1e300 are right.
 template <class T>
 double cosine(const T* w, const double* v, Index d) {
-  const double lengths = norm(w, d) * norm(v, d);
-  return lengths > 0 ? std::clamp(dot(w, v, d) / lengths, -1.0, 1.0) : 0.0;
+  const double w_scale = largest_entry(w, d);
+  const double v_scale = largest_entry(v, d);
+  if (!(w_scale > 0) || !(v_scale > 0)) return 0.0;
+  double ww = 0, wv = 0, vv = 0;
+  for (Index k = 0; k < d; ++k) {
+    const double x = static_cast<double>(w[k]) / w_scale;
+    const double y = v[k] / v_scale;
+    ww += x * x;
+    wv += x * y;
+    vv += y * y;
+  }
+  return std::clamp(wv / std::sqrt(ww * vv), -1.0, 1.0);
 }
 
 // (neuron, direction)

@@ -2,6 +2,7 @@
 // results have the same bits for any number of threads.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -170,7 +171,11 @@ class Team {
     detail::watch_forks();
     if (threads_ < 1 || !has_openmp() || detail::forked().load(std::memory_order_relaxed))
       threads_ = 1;
+    threads_ = std::min(threads_, kMostThreads);
   }
+
+  // libgomp ends the process when it cannot start a thread.
+  static constexpr int kMostThreads = 256;
 
   int threads() const { return threads_; }
   Monitor& monitor() const { return *monitor_; }

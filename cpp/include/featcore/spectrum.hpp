@@ -14,10 +14,10 @@ namespace featcore {
 
 namespace detail {
 
-// (scale W)^T (scale W) if d <= m, else the other way round. Column blocks are independent,
+// (W/top)^T (W/top) if d <= m, else the other way round. Column blocks are independent,
 // and each runs over W in a fixed order.
 template <class T>
-ColMatrix<double> smaller_gram(const NetworkView<T>& net, double scale, const Team& team) {
+ColMatrix<double> smaller_gram(const NetworkView<T>& net, double top, const Team& team) {
   constexpr Index kBlock = 64;
   constexpr Index kDepth = 256;
   const ConstRows<T> W(net.W, net.m, net.d);
@@ -34,9 +34,9 @@ ColMatrix<double> smaller_gram(const NetworkView<T>& net, double scale, const Te
       const Index length = std::min(kDepth, depth - k);
       ColMatrix<double> part(length, size);
       if (by_columns)
-        part = scale * W.middleRows(k, length).template cast<double>();
+        part = W.middleRows(k, length).template cast<double>() / top;
       else
-        part = scale * W.middleCols(k, length).transpose().template cast<double>();
+        part = W.middleCols(k, length).transpose().template cast<double>() / top;
       target.noalias() += part.transpose() * part.middleCols(first, columns);
     }
   });
@@ -109,7 +109,7 @@ std::vector<double> singular_values(const NetworkView<T>& net, Index count,
     return result;
   }
   // Scaled to order one: squares of tiny weights would underflow.
-  const ColMatrix<double> gram = detail::smaller_gram(net, 1 / top, team);
+  const ColMatrix<double> gram = detail::smaller_gram(net, top, team);
   const Index wanted = std::min(count, size);
   constexpr Index kDense = 128;
   std::vector<double> squares;

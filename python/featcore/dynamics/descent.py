@@ -508,11 +508,9 @@ def _message(status: str, step: int, time: float, segment: _Segment) -> str:
         "Lower gradient_target to go on.",
         "loss_target": f"The training loss is at most {stops.loss:g} at {at}. Lower loss_target to go on.",
         "wall_time": f"The wall time of {stops.seconds:g} s was over at {at}. Continue with run.continue_().",
-        "non_finite": f"Outputs or residuals are not finite at {at}, before any step: the network is too "
-        "large for this loss and data; start from a smaller scale."
-        if step == segment.state.step == 0
-        else f"The outputs or weights after {at} are not finite; the network is the last finite one. "
-        f"The step size {segment.problem.step_size:g} is too large for this loss and data: lower it.",
+        "non_finite": f"The outputs or weights after {at} are not finite; the network is the last finite one. "
+        f"The step size {segment.problem.step_size:g} is too large for this loss and data: lower it"
+        + (", or start from smaller weights." if step == 0 else "."),
         "interrupted": f"Interrupted at {at}; the unfinished step was dropped. "
         "Continue with run.continue_().",
         "observer_failed": f"A Python observable raised at {at}; what was recorded before is kept.",
