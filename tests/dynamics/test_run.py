@@ -421,6 +421,7 @@ def test_the_settings_are_what_was_asked_for_in_plain_values():
         "splits": ["train", "test"],
         "data_sha256": [data.sha256()] * 2,
         "net_sha256": net.sha256(),
+        "provenance": [{}, {}],
     }
     assert json.loads(json.dumps(dict(run.settings))) == dict(run.settings)
 
