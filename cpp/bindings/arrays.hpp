@@ -39,11 +39,12 @@ NetworkView<T> network_view(const Array<T>& W, const Array<T>& a) {
   return {W.shape(0), W.shape(1), W.data(), vector_data(a, W.shape(0), "a")};
 }
 
-// The caller's list with its items as tuples, in a list of our own: a callback that changes the caller's
-// cannot take the arrays away while they are read.
+// The caller's list with its items as tuples, in a list of our own: a callback that changes the
+// caller's cannot take the arrays away while they are read.
 inline py::list held(const py::list& items) {
   py::list own;
-  for (const py::handle item : items) own.append(py::tuple(py::reinterpret_borrow<py::object>(item)));
+  for (const py::handle item : items)
+    own.append(py::tuple(py::reinterpret_borrow<py::object>(item)));
   return own;
 }
 

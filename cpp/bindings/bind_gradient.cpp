@@ -1,8 +1,6 @@
 // Outputs, and the objective with its gradient, of one network on one split.
 #include "arrays.hpp"
-#include "featcore/objective.hpp"
-#include "featcore/observables.hpp"
-#include "featcore/primal.hpp"
+#include "featcore/gradient.hpp"
 #include "watch.hpp"
 
 namespace featcore::bindings {
@@ -10,15 +8,15 @@ namespace featcore::bindings {
 namespace {
 
 // Runs `body(team)` without the GIL; a signal that arrives meanwhile is raised here.
-template <class Body>
-void without_gil(int num_threads, double flops, Body&& body) {
+template <class T, class Body>
+void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& body) {
   PythonMonitor monitor{py::none()};
   bool stopped = false;
   {
     // safe: `body` touches buffers only, which the arguments keep alive
     const py::gil_scoped_release release;
     try {
-      Team(num_threads, monitor).for_work(flops).together(body);
+      Team(num_threads, monitor).for_work(kernel_flops(n, net.d, net.m)).together(body);
     } catch (const Stopped&) {
       stopped = true;
     }
@@ -41,9 +39,8 @@ Array<T> outputs(const Array<T>& W, const Array<T>& a, const std::string& activa
   const T* samples = x.data();
   const Activation sigma = activation_by_name(activation, slope);
   if (n == 0) return f;
-  Kernel<T> kernel(n, net.d, net.m, samples, sigma, false);
-  without_gil(num_threads, kernel.flops(),
-              [&](const Team& team) { kernel.outputs(net.W, net.a, team, out); });
+  without_gil(num_threads, net, n,
+              [&](const Team& team) { network_outputs(net, sigma, n, samples, team, out); });
   return f;
 }
 
@@ -60,21 +57,8 @@ py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string&
   T* gW = grad_W.mutable_data();
   T* ga = grad_a.mutable_data();
   double value = 0;
-  Kernel<T> kernel(view.n, view.d, net.m, view.x, sigma, sigma.homogeneous());
-  without_gil(num_threads, kernel.flops(), [&](const Team& team) {
-    std::vector<T> f(static_cast<std::size_t>(view.n));
-    std::vector<T> r(f.size());
-    kernel.outputs(net.W, net.a, team, f.data(), [&](Index begin, Index end) {
-      objective.residuals(begin, end, f.data(), r.data());
-    });
-    const T decay = static_cast<T>(weight_decay);
-    kernel.gradient_sums(net.W, r.data(), team, gW, [&](Index j, T* h, T head) {
-      Eigen::Map<Vector<T>> row(h, net.d);
-      row = decay * ConstVector<T>(net.W + j * net.d, net.d) - net.a[j] * row;
-      ga[j] = decay * net.a[j] - head;
-    });
-    value = objective.loss(f.data()) + objective.output_penalty(f.data());
-    if (weight_decay != 0) value += 0.5 * weight_decay * detail::parameter_norm_squared(net);
+  without_gil(num_threads, net, view.n, [&](const Team& team) {
+    value = loss_and_gradient(net, sigma, objective, team, gW, ga);
   });
   return py::make_tuple(value, grad_W, grad_a);
 }

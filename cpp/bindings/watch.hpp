@@ -13,7 +13,8 @@ class PythonMonitor final : public Monitor {
  public:
   explicit PythonMonitor(py::object progress) : progress_(std::move(progress)) {}
 
-  // Once more, with the GIL, after the core has ended: a signal of its last milliseconds is of this run.
+  // Once more, with the GIL, after the core has ended: a signal of its last milliseconds is of this
+  // run.
   void listen() {
     if (!error_) poll();
   }

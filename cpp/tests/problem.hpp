@@ -138,9 +138,15 @@ struct Computed {
     const Team team(threads, monitor);
     const Activation which = activation_by_name(activation.name, activation.slope);
     Kernel<T> kernel(p.n, p.d, p.m, p.x.data(), which, which.homogeneous());
-    kernel.outputs(p.W.data(), p.a.data(), team, f.data());
-    kernel.gradient_sums(p.W.data(), r.data(), team, h.data(),
-                         [&](Index j, const T*, T head) { g[at(j)] = head; });
+    const Panels<T> net(p.net());
+    Buffer<T> sums(net.W.size());
+    kernel.outputs(net, team, f.data());
+    kernel.gradient_sums(
+        net, r.data(), team, sums.data(), [&](Index panel, const T*, const T* head) {
+          const Index first = panel * PanelShape<T>::kPanel;
+          std::copy_n(head, std::min(PanelShape<T>::kPanel, p.m - first), g.data() + first);
+        });
+    Panels<T>::rows(net.shape, sums.data(), h.data());
   }
 };
 

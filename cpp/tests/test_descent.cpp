@@ -41,9 +41,9 @@ class HookedForm final : public Form<T> {
     return inner_.outputs(split, team);
   }
   const Signs<T>* signs(Index split) const override { return inner_.signs(split); }
-  StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay,
+  StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
                 const Team& team) override {
-    return inner_.step(r, step_size, rates, weight_decay, team);
+    return inner_.step(r, step_size, rates, weight_decay, measure, team);
   }
   void undo() override { inner_.undo(); }
   NetworkView<T> network() override { return inner_.network(); }
@@ -203,7 +203,7 @@ TEST(undo_is_exact) {
   PrimalForm<double> form(p.net(), activation_by_name("relu", 0), {p.split()}, false);
   const double* f = form.outputs(0, team);
   const std::vector<double> before(f, f + p.n);
-  form.step(p.y.data(), 0.7, {}, 0, team);
+  form.step(p.y.data(), 0.7, {}, 0, false, team);
   CHECK(std::memcmp(form.network().W, p.W.data(), p.W.size() * sizeof(double)) != 0);
   form.undo();
   CHECK(std::memcmp(form.network().W, p.W.data(), p.W.size() * sizeof(double)) == 0);

@@ -120,9 +120,15 @@ static void addresses_do_not_change_bits() {
         Monitor monitor;
         const Team team(1, monitor);
         Kernel<T> kernel(s.n, s.d, s.m, x.data() + shift, which, which.homogeneous());
-        kernel.outputs(W.data() + shift, a.data() + shift, team, f.data() + shift);
-        kernel.gradient_sums(W.data() + shift, rs.data() + shift, team, h.data() + shift,
-                             [&](Index j, const T*, T head) { g[at(j)] = head; });
+        const Panels<T> net(NetworkView<T>{s.m, s.d, W.data() + shift, a.data() + shift});
+        Buffer<T> sums(net.W.size());
+        kernel.outputs(net, team, f.data() + shift);
+        kernel.gradient_sums(
+            net, rs.data() + shift, team, sums.data(), [&](Index panel, const T*, const T* head) {
+              const Index first = panel * PanelShape<T>::kPanel;
+              std::copy_n(head, std::min(PanelShape<T>::kPanel, s.m - first), g.data() + first);
+            });
+        Panels<T>::rows(net.shape, sums.data(), h.data() + shift);
         CHECK(std::equal(want.f.begin(), want.f.end(), f.begin() + shift));
         CHECK(std::equal(want.h.begin(), want.h.end(), h.begin() + shift));
         CHECK(same_bits(want.g, g));
@@ -142,10 +148,10 @@ TEST(a_kernel_can_be_used_again) {
   const Team team(2, monitor);
   Kernel<double> kernel(p.n, p.d, p.m, p.x.data(), activation_by_name("relu", 0), true);
   std::vector<double> f(at(p.n)), first(at(p.n));
-  kernel.outputs(p.W.data(), p.a.data(), team, first.data());
-  kernel.outputs(q.W.data(), q.a.data(), team, f.data());
+  kernel.outputs(Panels<double>(p.net()), team, first.data());
+  kernel.outputs(Panels<double>(q.net()), team, f.data());
   CHECK(!same_bits(first, f));
-  kernel.outputs(p.W.data(), p.a.data(), team, f.data());
+  kernel.outputs(Panels<double>(p.net()), team, f.data());
   CHECK(same_bits(first, f));
 }
 
@@ -154,8 +160,8 @@ TEST(after_sees_every_finished_sample_once) {
   Monitor monitor;
   Kernel<double> kernel(p.n, p.d, p.m, p.x.data(), activation_by_name("tanh", 0), false);
   std::vector<double> f(at(p.n)), seen(at(p.n)), want(at(p.n));
-  kernel.outputs(p.W.data(), p.a.data(), Team(1, monitor), want.data());
-  kernel.outputs(p.W.data(), p.a.data(), Team(3, monitor), f.data(), [&](Index begin, Index end) {
+  kernel.outputs(Panels<double>(p.net()), Team(1, monitor), want.data());
+  kernel.outputs(Panels<double>(p.net()), Team(3, monitor), f.data(), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) seen[at(i)] += f[at(i)];
   });
   CHECK(same_bits(seen, want));

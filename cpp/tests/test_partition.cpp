@@ -30,19 +30,15 @@ TEST(a_cut_covers_every_item_once) {
 
 template <class T>
 static void tiles_cover_the_plane() {
-  using Shape = TileShape<T>;
-  for (const Index n : {1, 7, 8, 9, 511, 512, 513, 1025, 100000, 3000000})
+  for (const Index n : {1, 5, 6, 7, 126, 128, 504, 512, 513, 1025, 100000, 3000000})
     for (const Index d : {1, 3, 784, 20000})
       for (const Index m : {1, 7, 63, 64, 65, 4097, 100000}) {
         const Partition<T> cut(n, d, m);
-        CHECK(cut.neuron_tiles.count == m);
         CHECK(cut.sample_tiles.count == n);
-        CHECK(cut.neuron_chunks.count == cut.neuron_tiles.pieces());
+        CHECK(cut.panel_chunks.count == ceil_div(m, Simd<T>::kPanel));
         CHECK(cut.sample_groups.count == cut.sample_tiles.pieces());
-        CHECK(cut.neuron_tiles.length <= Shape::kNeurons);
-        CHECK(cut.sample_tiles.length <= Shape::kSamples);
-        for (const Cut& each :
-             {cut.neuron_tiles, cut.sample_tiles, cut.neuron_chunks, cut.sample_groups})
+        CHECK(cut.sample_tiles.length <= Partition<T>::kSamples);
+        for (const Cut& each : {cut.sample_tiles, cut.panel_chunks, cut.sample_groups})
           check_covers_once(each);
       }
 }
@@ -58,7 +54,7 @@ TEST(partial_sums_stay_within_their_budget) {
     for (const Index d : {1, 784, 20000})
       for (const Index m : {1, 1000, 100000}) {
         const Partition<double> cut(n, d, m);
-        const Index chunks = cut.neuron_chunks.pieces();
+        const Index chunks = cut.panel_chunks.pieces();
         const Index groups = cut.sample_groups.pieces();
         CHECK(chunks == 1 || chunks * n * 8 <= kBudget);
         CHECK(groups == 1 || (groups - 1) * m * d * 8 <= kBudget);
@@ -71,9 +67,8 @@ TEST(a_partition_depends_on_the_shape_only) {
   const Partition<float> one(1000, 50, 200);
   const Partition<float> two(1000, 50, 200);
   CHECK(one.units() == two.units());
-  CHECK(one.neuron_tiles.length == two.neuron_tiles.length);
   CHECK(one.sample_tiles.length == two.sample_tiles.length);
-  CHECK(one.neuron_chunks.length == two.neuron_chunks.length);
+  CHECK(one.panel_chunks.length == two.panel_chunks.length);
   CHECK(one.sample_groups.length == two.sample_groups.length);
 }
 

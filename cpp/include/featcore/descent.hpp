@@ -75,6 +75,8 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
   std::vector<T> r(static_cast<std::size_t>(n));
   constexpr T kMost = std::numeric_limits<T>::max();
 
+  const bool measure = std::isfinite(options.stop.gradient_at_most);
+
   const T* f = nullptr;
   const auto evaluate = [&] {  // false if outputs or residuals are not finite
     f = form.outputs(0, team);
@@ -132,10 +134,10 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
       if (std::isfinite(options.stop.seconds) &&
           std::chrono::duration<double>(Clock::now() - start).count() >= options.stop.seconds)
         return stop_here(Status::wall_time);
-      const StepInfo info =
-          form.step(r.data(), options.step_size, options.rates, options.weight_decay, team);
+      const StepInfo info = form.step(r.data(), options.step_size, options.rates,
+                                      options.weight_decay, measure, team);
       moved = true;
-      if (std::sqrt(info.squared_gradient) <= options.stop.gradient_at_most) {
+      if (measure && std::sqrt(info.squared_gradient) <= options.stop.gradient_at_most) {
         form.undo();
         moved = false;
         return stop_here(Status::stationary);

@@ -5,6 +5,7 @@
 #include "featcore/activation.hpp"
 #include "featcore/descent.hpp"
 #include "featcore/form.hpp"
+#include "featcore/gradient.hpp"
 #include "featcore/kernel.hpp"
 #include "featcore/loss.hpp"
 #include "featcore/objective.hpp"

@@ -41,9 +41,10 @@ class Form {
   virtual const Signs<T>* signs(Index split) const = 0;
 
   // theta <- theta + step_size * rate * (-d objective / d theta), given r = -d objective / d f as
-  // of the last outputs(0). After Stopped nothing has moved.
+  // of the last outputs(0). The gradient is measured only if asked. After Stopped nothing has
+  // moved.
   virtual StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay,
-                        const Team& team) = 0;
+                        bool measure, const Team& team) = 0;
 
   // Takes the last step back, exactly. Once after each step at most.
   virtual void undo() = 0;

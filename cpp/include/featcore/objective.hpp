@@ -111,4 +111,9 @@ double squared_norm(const T* values, Index count) {
   return sum;
 }
 
+template <class T>
+double parameter_norm_squared(const NetworkView<T>& net) {
+  return squared_norm(net.W, net.m * net.d) + squared_norm(net.a, net.m);
+}
+
 }  // namespace featcore

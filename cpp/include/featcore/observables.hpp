@@ -99,7 +99,8 @@ double norm(const T* w, Index d) {
   return largest * std::sqrt(sum);
 }
 
-// 0 for a zero vector. Each vector is scaled by its largest entry: lengths of 1e-300 and 1e300 are right.
+// 0 for a zero vector. Each vector is scaled by its largest entry: lengths of 1e-300 and 1e300 are
+// right.
 template <class T>
 double cosine(const T* w, const double* v, Index d) {
   const double w_scale = largest_entry(w, d);
@@ -171,22 +172,6 @@ void alignment(const Snapshot<T>& s, const ObservableRequest& request, const Tea
       statistics[3] = request.absolute ? std::abs(mean_cosine) : mean_cosine;
     }
   }
-}
-
-template <class T>
-double parameter_norm_squared(const NetworkView<T>& net) {
-  return squared_norm(net.W, net.m * net.d) + squared_norm(net.a, net.m);
-}
-
-template <class T>
-double distinct_patterns(const Signs<T>& signs) {
-  std::vector<Index> order(static_cast<std::size_t>(signs.m()));
-  std::iota(order.begin(), order.end(), Index(0));
-  std::sort(order.begin(), order.end(), [&](Index j, Index k) { return signs.compare(j, k) < 0; });
-  Index distinct = 1;
-  for (std::size_t k = 1; k < order.size(); ++k)
-    distinct += signs.compare(order[k - 1], order[k]) != 0;
-  return static_cast<double>(distinct);
 }
 
 }  // namespace detail
@@ -266,14 +251,11 @@ const std::vector<ObservableEntry<T>>& observable_table() {
        }},
       {"patterns", "", true, true,
        [](const S& s, const R&, Index k, const Team&, double* out) {
-         *out = distinct_patterns(*s.splits[static_cast<std::size_t>(k)].signs);
+         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->patterns());
        }},
       {"dead", "", true, true,
        [](const S& s, const R&, Index k, const Team&, double* out) {
-         const Signs<T>& signs = *s.splits[static_cast<std::size_t>(k)].signs;
-         Index dead = 0;
-         for (Index j = 0; j < signs.m(); ++j) dead += !signs.any(j);
-         *out = static_cast<double>(dead);
+         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->dead());
        }},
       {"stable_rank", "", false, false,
        [](const S& s, const R&, Index, const Team& team, double* out) {

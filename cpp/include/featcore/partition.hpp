@@ -9,6 +9,7 @@
 #include <string>
 #include <type_traits>
 
+#include "featcore/simd.hpp"
 #include "featcore/types.hpp"
 
 namespace featcore {
@@ -34,43 +35,39 @@ struct Cut {
   Index end(Index piece) const { return std::min(count, (piece + 1) * length); }
 };
 
-// A tile is at most kNeurons x kSamples; kLanes samples share a word of signs (see signs.hpp).
-template <class T>
-struct TileShape {
-  using Word = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-  static constexpr Index kWordBits = 8 * static_cast<Index>(sizeof(Word));
-  static constexpr Index kLanes = 64 / static_cast<Index>(sizeof(Word));
-  static constexpr Index kSamples = kLanes * kWordBits;  // 512
-  static constexpr Index kNeurons = 64;
-};
-
 template <class T>
 struct Partition {
-  using Shape = TileShape<T>;
+  // Of a tile, at most: what is weighed for one panel stays in the first-level cache.
+  static constexpr Index kSamples =
+      32 * 1024 / (Simd<T>::kPanel * static_cast<Index>(sizeof(T))) / kMicroBlock * kMicroBlock;
 
-  Cut neuron_tiles;
   Cut sample_tiles;
-  Cut neuron_chunks;  // of neuron tiles; each sums its own outputs
+  Cut panel_chunks;   // each sums its own outputs
   Cut sample_groups;  // of sample tiles; each sums its own gradients
 
   Partition(Index n, Index d, Index m)
-      : neuron_tiles(m, ceil_div(m, Shape::kNeurons), 8),
-        sample_tiles(n, ceil_div(n, Shape::kSamples), Shape::kLanes) {
+      : sample_tiles(positive(n, "n"), ceil_div(n, kSamples), kMicroBlock) {
+    const Index panels = ceil_div(positive(m, "m"), Simd<T>::kPanel);
+    positive(d, "d");
+    // A chunk's weights stay in the second-level cache while samples stream past them.
+    constexpr Index kNear = 512 * 1024 / static_cast<Index>(sizeof(T));
+    constexpr Index kFewChunks = 16;
     // Partial sums take (chunks x n) and (groups x m x d) numbers: bounded in number, for threads
     // to share, and in bytes, for memory not to matter.
     constexpr Index kMostChunks = 64;
-    constexpr Index kEnoughUnits = 32;
+    constexpr Index kEnoughUnits = 16;
     constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
-    const Index chunks =
-        std::clamp<Index>(kBudget / n, 1, std::min(neuron_tiles.pieces(), kMostChunks));
-    neuron_chunks = Cut(neuron_tiles.pieces(), chunks, 1);
-    const Index affordable = std::max<Index>(1, kBudget / std::max<Index>(1, m * d));
-    const Index wanted = ceil_div(kEnoughUnits, neuron_chunks.pieces());
+    const Index near = std::max<Index>(1, kNear / (d * Simd<T>::kPanel));
+    const Index wanted_chunks = std::max(ceil_div(panels, near), std::min(panels, kFewChunks));
+    const Index chunks = std::clamp<Index>(kBudget / n, 1, std::min(wanted_chunks, kMostChunks));
+    panel_chunks = Cut(panels, chunks, 1);
+    const Index affordable = std::max<Index>(1, kBudget / (panels * Simd<T>::kPanel * d));
+    const Index wanted = ceil_div(kEnoughUnits, panel_chunks.pieces());
     const Index groups = std::clamp<Index>(wanted, 1, std::min(sample_tiles.pieces(), affordable));
     sample_groups = Cut(sample_tiles.pieces(), groups, 1);
   }
 
-  Index units() const { return neuron_chunks.pieces() * sample_groups.pieces(); }
+  Index units() const { return panel_chunks.pieces() * sample_groups.pieces(); }
 };
 
 }  // namespace featcore

@@ -1,9 +1,10 @@
-// The primal form: iterates W and a themselves.
+// The primal form: iterates W and a themselves, in panels.
 #pragma once
 
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "featcore/form.hpp"
@@ -17,15 +18,10 @@ class PrimalForm final : public Form<T> {
   // Copies the weights; the samples must outlive the form.
   PrimalForm(const NetworkView<T>& net, Activation activation,
              const std::vector<SplitView<T>>& splits, bool signs_of_all_splits)
-      : m_(net.m),
-        d_(net.d),
-        W_(net.W, net.W + net.m * net.d),
-        a_(net.a, net.a + net.m),
-        W_next_(W_.size()),
-        a_next_(a_.size()) {
+      : now_(net), next_(net.m, net.d) {
     for (const SplitView<T>& split : splits) {
       const bool keep = activation.homogeneous() && (splits_.empty() || signs_of_all_splits);
-      splits_.push_back(std::make_unique<Split>(split, m_, activation, keep));
+      splits_.push_back(std::make_unique<Split>(split, net.m, activation, keep));
     }
   }
 
@@ -39,7 +35,7 @@ class PrimalForm final : public Form<T> {
 
   const T* outputs(Index split, const Team& team) override {
     Split& s = *splits_[static_cast<std::size_t>(split)];
-    s.kernel.outputs(W_.data(), a_.data(), team, s.f.data());
+    s.kernel.outputs(now_, team, s.f.data());
     return s.f.data();
   }
 
@@ -48,48 +44,32 @@ class PrimalForm final : public Form<T> {
     return s.keeps_signs ? &s.kernel.signs() : nullptr;
   }
 
-  StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay,
+  StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
                 const Team& team) override {
-    const T eta_W = static_cast<T>(step_size * rates.W);
-    const T eta_a = static_cast<T>(step_size * rates.a);
-    const T decay = static_cast<T>(weight_decay);
-    constexpr T kMost = std::numeric_limits<T>::max();
-    squared_.assign(static_cast<std::size_t>(m_), 0.0);
-    finite_.assign(static_cast<std::size_t>(m_), 1);
-    splits_[0]->kernel.gradient_sums(
-        W_.data(), r, team, W_next_.data(), [&](Index j, T* h, T head) {
-          // h becomes the new row in place: no gradient is stored.
-          const T a = a_[static_cast<std::size_t>(j)];
-          const ConstVector<T> w(W_.data() + j * d_, d_);
-          Eigen::Map<Vector<T>> row(h, d_);
-          const T field_a = head - decay * a;
-          double squared = 0;
-          if (rates.W != 0) {
-            row = a * row - decay * w;
-            squared += row.template cast<double>().squaredNorm();
-            row = w + eta_W * row;
-          } else {
-            row = w;
-          }
-          if (rates.a != 0) squared += static_cast<double>(field_a) * static_cast<double>(field_a);
-          a_next_[static_cast<std::size_t>(j)] = rates.a != 0 ? a + eta_a * field_a : a;
-          squared_[static_cast<std::size_t>(j)] = squared;
-          finite_[static_cast<std::size_t>(j)] =
-              row.cwiseAbs().template maxCoeff<Eigen::PropagateNaN>() <= kMost &&
-              std::abs(a_next_[static_cast<std::size_t>(j)]) <= kMost;
-        });
+    const Move move{static_cast<T>(step_size * rates.W), static_cast<T>(step_size * rates.a),
+                    static_cast<T>(weight_decay), rates, measure};
+    const PanelShape<T>& shape = now_.shape;
+    infos_.assign(static_cast<std::size_t>(shape.panels()), StepInfo());
+    splits_[0]->kernel.gradient_sums(now_, r, team, next_.W.data(), [&](Index p, T* h, const T* g) {
+      infos_[static_cast<std::size_t>(p)] = move_panel(move, p, h, g);
+    });
     StepInfo info;
-    for (Index j = 0; j < m_; ++j) {
-      info.squared_gradient += squared_[static_cast<std::size_t>(j)];
-      info.finite = info.finite && finite_[static_cast<std::size_t>(j)];
+    for (const StepInfo& panel : infos_) {
+      info.squared_gradient += panel.squared_gradient;
+      info.finite = info.finite && panel.finite;
     }
-    swap();
+    std::swap(now_, next_);
     return info;
   }
 
-  void undo() override { swap(); }
+  void undo() override { std::swap(now_, next_); }
 
-  NetworkView<T> network() override { return {m_, d_, W_.data(), a_.data()}; }
+  NetworkView<T> network() override {
+    const PanelShape<T>& shape = now_.shape;
+    rows_.resize(static_cast<std::size_t>(shape.m * shape.d));
+    Panels<T>::rows(shape, now_.W.data(), rows_.data());
+    return {shape.m, shape.d, rows_.data(), now_.a.data()};
+  }
 
  private:
   struct Split {
@@ -103,19 +83,57 @@ class PrimalForm final : public Form<T> {
     std::vector<T> f;
   };
 
-  void swap() {
-    W_.swap(W_next_);
-    a_.swap(a_next_);
+  struct Move {
+    T eta_W;
+    T eta_a;
+    T decay;
+    Rates rates;
+    bool measure;
+  };
+
+  // h, where the kernel left its sums, becomes the new weights in place: no gradient is stored.
+  StepInfo move_panel(const Move& move, Index p, T* h, const T* g) {
+    constexpr Index kPanel = PanelShape<T>::kPanel;
+    constexpr T kMost = std::numeric_limits<T>::max();
+    const PanelShape<T>& shape = now_.shape;
+    const T* w = now_.W.data() + p * shape.stride();
+    const T* a = now_.a.data() + p * kPanel;
+    T* a_next = next_.a.data() + p * kPanel;
+    double squared[kPanel] = {};
+    T bad[kPanel] = {};
+    for (Index k = 0; k < shape.d; ++k) {
+      T* row = h + k * kPanel;
+      const T* old = w + k * kPanel;
+      if (move.rates.W == 0) {
+        std::copy_n(old, kPanel, row);
+        continue;
+      }
+      if (move.measure)
+        for (Index l = 0; l < kPanel; ++l) {
+          const double field = static_cast<double>(a[l] * row[l] - move.decay * old[l]);
+          squared[l] += field * field;
+        }
+      for (Index l = 0; l < kPanel; ++l) {
+        row[l] = old[l] + move.eta_W * (a[l] * row[l] - move.decay * old[l]);
+        bad[l] = std::abs(row[l]) <= kMost ? bad[l] : T(1);
+      }
+    }
+    StepInfo info;
+    const Index neurons = std::min(kPanel, shape.m - p * kPanel);  // padding stays zero
+    for (Index l = 0; l < neurons; ++l) {
+      const T field = g[l] - move.decay * a[l];
+      a_next[l] = move.rates.a != 0 ? a[l] + move.eta_a * field : a[l];
+      if (move.rates.a != 0) squared[l] += static_cast<double>(field) * static_cast<double>(field);
+      info.squared_gradient += squared[l];
+      info.finite = info.finite && bad[l] == T(0) && std::abs(a_next[l]) <= kMost;
+    }
+    return info;
   }
 
-  Index m_;
-  Index d_;
-  std::vector<T> W_;
-  std::vector<T> a_;
-  std::vector<T> W_next_;  // after a step: the weights before it
-  std::vector<T> a_next_;
-  std::vector<double> squared_;
-  std::vector<char> finite_;
+  Panels<T> now_;
+  Panels<T> next_;  // after a step: the weights before it
+  std::vector<T> rows_;
+  std::vector<StepInfo> infos_;
   std::vector<std::unique_ptr<Split>> splits_;
 };
 

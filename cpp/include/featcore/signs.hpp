@@ -1,61 +1,69 @@
 // One bit a (neuron, sample) pair: whether z > 0. The backward pass needs nothing else of z.
-//
-// Bit b of word l of a tile belongs to sample b * kLanes + l, so that packing and unpacking are
-// plain loops over lanes that any compiler vectorises; no movemask is needed.
 #pragma once
 
-#include <cstring>
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
 #include <vector>
 
-#include "featcore/partition.hpp"
+#include "featcore/panels.hpp"
 
 namespace featcore {
 
+// A word holds the bits of one sample for the neurons of one panel.
 template <class T>
 class Signs {
  public:
-  using Shape = TileShape<T>;
-  using Word = typename Shape::Word;
+  using Word = typename Simd<T>::Word;
+  static constexpr Index kPanel = Simd<T>::kPanel;
 
   Signs() = default;
-  Signs(Index n, Index m, const Cut& sample_tiles)
-      : n_(n),
-        m_(m),
-        tiles_(sample_tiles),
-        words_(static_cast<std::size_t>(tiles_.pieces() * m * Shape::kLanes)) {}
+  Signs(Index n, Index m)
+      : n_(n), m_(m), words_(static_cast<std::size_t>(ceil_div(m, kPanel) * n)) {}
 
-  Word* at(Index tile, Index neuron) {
-    return words_.data() + (tile * m_ + neuron) * Shape::kLanes;
-  }
-  const Word* at(Index tile, Index neuron) const {
-    return words_.data() + (tile * m_ + neuron) * Shape::kLanes;
+  // Of the samples 0..n of a panel.
+  Word* panel(Index p) { return words_.data() + p * n_; }
+  const Word* panel(Index p) const { return words_.data() + p * n_; }
+
+  bool at(Index neuron, Index sample) const {
+    return (panel(neuron / kPanel)[sample] >> (neuron % kPanel) & 1) != 0;
   }
 
-  Index n() const { return n_; }
-  Index m() const { return m_; }
-  Index tiles() const { return tiles_.pieces(); }
-
-  bool any(Index neuron) const {
-    for (Index t = 0; t < tiles(); ++t) {
-      const Word* words = at(t, neuron);
-      for (Index l = 0; l < Shape::kLanes; ++l)
-        if (words[l]) return true;
+  // Number of neurons that no sample activates.
+  Index dead() const {
+    Index count = 0;
+    for (Index first = 0; first < m_; first += kPanel) {
+      Word seen = 0;
+      const Word* words = panel(first / kPanel);
+      for (Index i = 0; i < n_; ++i) seen = static_cast<Word>(seen | words[i]);
+      for (Index j = first; j < std::min(m_, first + kPanel); ++j)
+        count += (seen >> (j - first) & 1) == 0;
     }
-    return false;
+    return count;
   }
 
-  // Lexicographic order of two neurons' patterns; 0 means equal.
-  int compare(Index j, Index k) const {
-    for (Index t = 0; t < tiles(); ++t)
-      if (const int order = std::memcmp(at(t, j), at(t, k), Shape::kLanes * sizeof(Word)))
-        return order;
-    return 0;
+  // Number of different activation patterns among the neurons.
+  Index patterns() const {
+    const Index length = ceil_div(n_, 64);
+    std::vector<std::uint64_t> rows(static_cast<std::size_t>(m_ * length));  // a neuron a row
+    for (Index j = 0; j < m_; ++j)
+      for (Index i = 0; i < n_; ++i)
+        rows[static_cast<std::size_t>(j * length + i / 64)] |= std::uint64_t{at(j, i)} << (i % 64);
+    const auto row = [&](Index j) { return rows.begin() + j * length; };
+    std::vector<Index> order(static_cast<std::size_t>(m_));
+    std::iota(order.begin(), order.end(), Index(0));
+    std::sort(order.begin(), order.end(), [&](Index j, Index k) {
+      return std::lexicographical_compare(row(j), row(j) + length, row(k), row(k) + length);
+    });
+    Index distinct = m_ > 0;
+    for (std::size_t k = 1; k < order.size(); ++k)
+      distinct += !std::equal(row(order[k]), row(order[k]) + length, row(order[k - 1]));
+    return distinct;
   }
 
  private:
   Index n_ = 0;
   Index m_ = 0;
-  Cut tiles_;
   std::vector<Word> words_;
 };
 

@@ -6,9 +6,8 @@ std::vector<double> outputs(const featcore::NetworkView<double>& net,
                             const std::vector<double>& x) {
   const auto n = static_cast<featcore::Index>(x.size()) / net.d;
   featcore::Monitor monitor;
-  featcore::Kernel<double> kernel(n, net.d, net.m, x.data(),
-                                  featcore::activation_by_name("relu", 0), false);
   std::vector<double> f(static_cast<std::size_t>(n));
-  kernel.outputs(net.W, net.a, featcore::Team(2, monitor), f.data());
+  featcore::network_outputs(net, featcore::activation_by_name("relu", 0), n, x.data(),
+                            featcore::Team(2, monitor), f.data());
   return f;
 }
