@@ -1,3 +1,4 @@
+#include "featcore/parallel.hpp"
 #include "pybind11.hpp"
 
 namespace featcore::bindings {
@@ -9,6 +10,8 @@ void bind_observables(py::module_& m);
 
 // The name is given by CMake: one module an instruction set.
 PYBIND11_MODULE(FEATCORE_MODULE, m, py::mod_gil_not_used()) {
+  // before anybody can fork: another library may use the same OpenMP threads
+  featcore::detail::watch_forks();
   m.doc() =
       "Compiled kernels of featcore. Private: use the Python functions, which check their "
       "arguments.";

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 
 _LAB = ("jinja2", "matplotlib", "pydantic", "rich", "sklearn", "typer")
 
-_ALL_HOLD, _A_CLAIM_FAILS, _BAD_ARGUMENT, _INTERRUPTED = 0, 1, 2, 130
+_ALL_HOLD, _A_CLAIM_FAILS, _BAD_ARGUMENT, _CRASH, _INTERRUPTED = 0, 1, 2, 3, 130
+
+_SEEDS_END = 2**63  # seeds are stored as signed 64-bit integers
 
 
 def main() -> NoReturn:
-    """Run the command line and exit."""
+    """Run the command line and exit: 0 if all went well, else as `featcore reproduce --help` says.
+
+    An exception that nothing foresaw gives 3, not Python's 1: that says that a claim failed.
+    """
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show ± gets a question mark, not a traceback
         if hasattr(stream, "reconfigure"):
@@ -38,6 +44,9 @@ def main() -> NoReturn:
         build_app()()
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except Exception as error:
+        _say_crash("featcore crashed", error)
+        sys.exit(_CRASH)
     sys.exit(_ALL_HOLD)
 
 
@@ -106,7 +115,8 @@ def build_app() -> "typer.Typer":
     ) -> None:
         """Run experiments and hold what was measured against theory.
 
-        Exits with 0 if no claim fails, 1 if one does, 2 for a bad argument, 130 if interrupted.
+        Exits with 0 if no claim fails, 1 if one does, 2 for a bad argument or if the report cannot
+        be written, 3 if an experiment or a figure crashed, 130 if interrupted.
         """
         try:
             plans = [
@@ -196,16 +206,19 @@ def _plan(name: str, seeds: str | None, fresh: bool, quick: bool, data: Path | N
     arguments: dict[str, Any] = dict(experiment.quick()) if quick else {}
     options = ["--quick"] if quick else []
     if data is not None and _takes_data(name):
-        if not data.is_dir():
+        if not os.path.isdir(data):  # Path.is_dir raises where it may not look
             raise _ArgumentError("--data", f"{os.fspath(data)!r} is no folder")
         arguments["data"] = data.absolute()
         options += ["--data", os.fspath(data.absolute())]
     try:
         settings = experiment.Settings(**arguments)
-    except pydantic.ValidationError as error:
+    except (pydantic.ValidationError, OSError) as error:
         if "data" not in arguments:
             raise
-        raise _ArgumentError("--data", "; ".join(each["msg"] for each in error.errors())) from None
+        if isinstance(error, OSError):  # pydantic lets it pass
+            raise _ArgumentError("--data", str(error)) from None
+        messages = (each["msg"].removeprefix("Value error, ") for each in error.errors())
+        raise _ArgumentError("--data", "; ".join(messages)) from None
     return _Plan(name, settings, chosen, options)
 
 
@@ -220,13 +233,16 @@ def _parse_seeds(text: str | None) -> list[int] | None:
             "--seeds", f"{text!r} must be a number, such as 8, or a list: 11,12,13"
         ) from None
     if "," not in text:
-        if not 1 <= numbers[0] <= 100_000:
-            raise _ArgumentError(
-                "--seeds", f"{text} must be between 1 and 100000; write {text}, for one seed"
-            )
+        if numbers[0] < 1:
+            raise _ArgumentError("--seeds", f"{text} must be at least 1, or a list: 11,12,13")
+        if numbers[0] > 100_000:
+            remedy = f"; write {text}, for one seed" if numbers[0] < _SEEDS_END else ""
+            raise _ArgumentError("--seeds", f"{text} must be at most 100000{remedy}")
         return list(range(numbers[0]))
     if min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise _ArgumentError("--seeds", f"{text!r} must list different numbers, none negative")
+    if max(numbers) >= _SEEDS_END:
+        raise _ArgumentError("--seeds", f"{max(numbers)} must be below 2**63 = {_SEEDS_END}")
     return numbers
 
 
@@ -242,28 +258,36 @@ def _prepare(out: Path) -> None:
 def _reproduce(plans: Sequence[_Plan], out: Path) -> int:
     """Run the plans, write the report of what was finished, and return the exit status."""
     results: list[ExperimentResult] = []
-    stopped: BaseException | None = None
+    status, interrupted, crashed = _ALL_HOLD, False, False
+    # whatever stops the run, what was finished before is worth a report
     try:
         _run(plans, results)
-    except (KeyboardInterrupt, Exception) as error:
-        stopped = error  # what was finished before is worth a report
+    except KeyboardInterrupt:
+        interrupted = True
+    except Exception as error:
+        crashed = True
+        _say_crash(f"{plans[len(results)].name} crashed", error)
     unfinished = [plan.name for plan in plans[len(results) :]]
-    written = True
     try:
         if results:
             _tell(results)
-            written = _write(results, plans, out, unfinished)
-    except KeyboardInterrupt as error:
-        stopped = error
-    if isinstance(stopped, KeyboardInterrupt):
+            status = _write(results, plans, out, unfinished)
+    except KeyboardInterrupt:
+        interrupted = True
+    except Exception as error:
+        crashed = True
+        _say_crash("the report crashed", error)
+    if interrupted:
         done = ", ".join(result.name for result in results) or "nothing"
         undone = ", ".join(unfinished) or "the report"
         _say(f"Interrupted. Finished: {done}. Not finished: {undone}.", error=True)
         return _INTERRUPTED
-    if stopped is not None:
-        raise stopped
-    if not written:
-        return _BAD_ARGUMENT
+    if crashed:
+        if unfinished:  # the traceback may be far above
+            _say(f"featcore: not finished: {', '.join(unfinished)}", error=True)
+        return _CRASH
+    if status != _ALL_HOLD:
+        return status
     failed = any(finding.verdict == "fails" for result in results for finding in result.findings)
     return _A_CLAIM_FAILS if failed else _ALL_HOLD
 
@@ -300,7 +324,8 @@ def _write(
     plans: Sequence[_Plan],
     out: Path,
     unfinished: Sequence[str],
-) -> bool:
+) -> int:
+    """Write the report and return the exit status, for the part of the report in it."""
     from featcore.report.write import write
 
     commands = {plan.name: plan.command for plan in plans}
@@ -308,9 +333,11 @@ def _write(
         paths = write(results, out, commands=commands, unfinished=unfinished)
     except OSError as error:  # it could be at the start: the disk is full, or the folder is gone
         _say(f"featcore: the report cannot be written: {error}", error=True)
-        return False
+        return _BAD_ARGUMENT
+    for name, error in paths.failures.items():
+        _say_crash(f"the figure {name} could not be drawn", error)
     _say(f"Report: {paths.html}")
-    return True
+    return _CRASH if paths.failures else _ALL_HOLD
 
 
 def _terminal_width() -> int | None:
@@ -320,6 +347,10 @@ def _terminal_width() -> int | None:
         return os.get_terminal_size(sys.stdout.fileno()).columns
     except OSError:
         return None
+
+
+def _say_crash(what: str, error: Exception) -> None:
+    _say("".join(traceback.format_exception(error)) + f"featcore: {what}", error=True)
 
 
 def _say(text: str, *, error: bool = False) -> None:

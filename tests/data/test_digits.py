@@ -39,6 +39,7 @@ def test_float32_and_provenance(raw):
     assert single.sha256() == digits().astype(np.float32).sha256()
     record = json.loads(json.dumps(dict(single.provenance)))
     assert (record["generator"], record["classes"]) == ("digits", [1, 0])
+    assert record["image_shape"] == [8, 8]
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,26 @@ def test_provenance_names_files_and_hashes(tmp_path):
     }
     assert record["classes"] == [1, 0]
     assert (record["center"], record["limit"]) == (True, 5)
+    assert record["image_shape"] == [3, 2]
+    assert record["images_sha256"] == hashlib.sha256(encode(IMAGES)).hexdigest()
+
+
+def test_the_hash_of_the_images_does_not_depend_on_how_they_are_stored(tmp_path):
+    hashes = set()
+    for place, end in (("raw", ""), ("gz", ".gz")):
+        write_split(tmp_path / place, end=end)
+        for limit in (None, 3):
+            hashes.add(idx(tmp_path / place, limit=limit).provenance["images_sha256"])
+    np.savez(tmp_path / "mnist.npz", x_train=np.asfortranarray(IMAGES), y_train=LABELS)
+    (tmp_path / "raw").rename(tmp_path / "elsewhere")
+    hashes.add(idx(tmp_path, (2, 3)).provenance["images_sha256"])
+    assert len(hashes) == 1
+
+
+def test_no_images_at_all(tmp_path):
+    write_split(tmp_path, images=IMAGES[:0], labels=LABELS[:0])
+    with pytest.raises(ValueError, match=r"classes=\(1, 0\) has 1, but the data have only"):
+        idx(tmp_path)
 
 
 def test_counts_must_agree(tmp_path):
@@ -342,6 +362,7 @@ def test_mnist_ones_and_zeros(mnist):
     assert (data.n, data.d) == (2115, 784)
     assert (data.y > 0).sum() == 1135
     assert (data.x.min(), data.x.max()) == (0.0, 1.0)
+    assert data.provenance["image_shape"] == [28, 28]
     # A one has less ink than a zero.
     ink = data.x.sum(axis=1)
     assert ink[data.y > 0].mean() < 0.6 * ink[data.y < 0].mean()

@@ -171,14 +171,19 @@ def test_one_seed_can_be_named(run):
     ("arguments", "said"),
     [
         (["nonsense"], "'nonsense' is unknown"),
-        (["--seeds", "0"], "between 1 and"),
-        (["--seeds", "-3"], "between 1 and"),
+        (["--seeds", "0"], "0 must be at least 1, or a list"),
+        (["--seeds", "-3"], "-3 must be at least 1, or a list"),
+        (["--seeds", "100001"], "must be at most 100000; write 100001, for one seed"),
+        (["--seeds", "9223372036854775808"], "must be at most 100000"),
+        (["--seeds", "9223372036854775808,3"], "9223372036854775808 must be below 2**63"),
+        (["--seeds", "99999999999999999999,"], "99999999999999999999 must be below 2**63"),
         (["--seeds", "two"], "'two' must be a number"),
         (["--seeds", "1,1"], "different"),
         (["--seeds", "1,-2"], "none negative"),
         (["--seeds", ","], "must be a number"),
         (["--seeds", "5,6", "--fresh-seeds"], "how many"),
         (["--data", "absent"], "no folder"),
+        (["--data", "."], "Invalid value for --data: /"),  # without pydantic's "Value error, "
         (["--data", "."], "holds no images"),
         (["first", "--data", "."], "reads no files"),
         (["--out", "occupied"], "cannot be written"),
@@ -224,11 +229,72 @@ def test_an_interrupt_before_anything_is_finished_writes_no_report(run):
     assert not Path("featcore-report/report.html").exists()
 
 
-def test_an_error_in_one_experiment_does_not_lose_the_others(run):
-    broken = experiment("broken", interrupt=RuntimeError("a bug"))
-    done = run("reproduce", over=[experiment("first"), broken])
-    assert isinstance(done.exception, RuntimeError)
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "Gone", "file"), PermissionError("No.")])
+def test_files_that_cannot_be_read_are_a_bad_argument(run, tmp_path, error):
+    class Unreadable(Settings):
+        data: Path | None = None
+
+        @pydantic.field_validator("data")
+        @classmethod
+        def fails(cls, folder):
+            raise error
+
+    done = run("reproduce", "--data", ".", over=[experiment("first", Unreadable)])
+    assert done.exit_code == 2
+    assert f"Error: Invalid value for --data: {error}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_folder_of_data_is_a_bad_argument(run, tmp_path):
+    from featcore.experiments import alignment
+
+    (tmp_path / "empty").mkdir()
+    done = run("reproduce", "--data", "empty", over=[alignment])
+    assert done.exit_code == 2
+    assert re.search(r"Invalid value for --data: folder='.*empty' has no train", done.stderr)
+
+
+def test_the_largest_seed_is_stored(run):
+    done = run("reproduce", "--seeds", f"{2**63 - 1},3", over=[experiment("first")])
+    assert done.exit_code == 0, done.output
+    assert f"--seeds {2**63 - 1},3</pre>" in Path("featcore-report/report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("a bug"), EOFError("a bug")])
+def test_an_error_in_one_experiment_exits_with_3_and_does_not_lose_the_others(run, error):
+    first, broken = experiment("first", measured=2.0), experiment("broken", interrupt=error)
+    done = run("reproduce", over=[first, broken, experiment("never")])
+    assert done.exit_code == 3
+    assert "Traceback" in done.stderr
+    assert f"{type(error).__name__}: a bug\nfeatcore: broken crashed\n" in done.stderr
+    assert done.stderr.endswith("featcore: not finished: broken, never\n")
     assert "The number of first is one." in Path("featcore-report/report.html").read_text("utf-8")
+
+
+def test_a_figure_that_cannot_be_drawn_exits_with_3_after_the_report(run, monkeypatch):
+    def broken():
+        raise ZeroDivisionError("no axes")
+
+    monkeypatch.setitem(globals(), "draw", broken)
+    done = run("reproduce", over=[experiment("first", measured=2.0)])
+    assert done.exit_code == 3
+    assert "Traceback" in done.stderr
+    assert "featcore: the figure first-line could not be drawn" in done.stderr
+    assert "Report: " in done.stdout
+    page = Path("featcore-report/report.html").read_text("utf-8")
+    assert "The number of first is one." in page
+    assert "ZeroDivisionError: no axes" in page
+
+
+def test_a_crash_of_the_report_exits_with_3(run, monkeypatch):
+    def broken(*_, **__):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("featcore.report.write.write", broken)
+    done = run("reproduce", over=[experiment("first")])
+    assert done.exit_code == 3
+    assert "TypeError: a bug\nfeatcore: the report crashed" in done.stderr
+    assert "The number of first is one." in done.stdout
 
 
 def test_a_disk_that_fills_up_still_shows_the_claims(run, monkeypatch):
@@ -278,6 +344,21 @@ def test_a_missing_extra_is_one_line_and_exit_2():
     out, said = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert said == "featcore: package_that_is_not_there missing; run: pip install 'featcore[lab]'\n"
+
+
+def test_any_other_crash_is_a_traceback_and_exit_3():
+    process = python(
+        """
+        from featcore import cli
+        def broken(): raise ValueError("a bug")
+        cli.build_app = lambda: broken
+        cli.main()
+        """
+    )
+    out, said = process.communicate()
+    assert (process.returncode, out) == (3, "")
+    assert said.startswith("Traceback")
+    assert said.endswith("ValueError: a bug\nfeatcore: featcore crashed\n")
 
 
 def test_the_command_line_imports_nothing_of_the_lab():

@@ -235,14 +235,60 @@ def test_a_report_replaces_the_one_before(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+def test_a_figure_that_cannot_be_drawn_is_noted_in_its_place(tmp_path):
+    def broken():
+        raise ValueError("no <room> \x1b[31m")
+
+    def unsaved():
+        figure = draw()
+        figure.axes[0].set_title("$\\nonsense$")  # fails only when it is saved
+        return figure
+
+    write([result()], tmp_path)
+    figures = [
+        Figure("curve", "A broken curve", "Never seen.", broken),
+        Figure("text", "A text", "c", unsaved),
+        Figure("other", "Another", "What the other shows.", draw),
+    ]
+    paths = write([result(figures=figures)], tmp_path)
+    assert list(paths.failures) == ["fake-curve", "fake-text"]
+    assert isinstance(paths.failures["fake-curve"], ValueError)
+    # the files of the report before would be mistaken for those of this one
+    written = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert written == {"fake-other.png", "fake-other.svg"} == {path.name for path in paths.figures}
+    page = Page(paths.html.read_text("utf-8"))
+    assert [image["alt"] for image in page.all("img")] == ["Another"]
+    assert "A broken curve" in page.text
+    assert "This figure could not be drawn. ValueError: no <room>" in page.text
+    assert "What the other shows." in page.text
+    assert "Sentence of good." in page.text
+    assert not page.all("room")
+    assert write([result()], tmp_path).failures == {}
+
+
+def test_an_interrupt_while_drawing_is_no_failed_figure(tmp_path):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write([result(figures=[Figure("curve", "t", "c", interrupted)])], tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_exceptions_in_words():
+    assert wording.exception(ValueError("bad axis")) == "ValueError: bad axis"
+    assert wording.exception(MemoryError()) == "MemoryError"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
     old = write([result()], tmp_path).html.read_bytes()
 
-    def broken():
-        raise RuntimeError("cannot draw")
+    def broken(*_):
+        raise RuntimeError("cannot place")
 
-    with pytest.raises(RuntimeError, match="cannot draw"):
-        write([result(figures=[Figure("curve", "t", "c", broken)])], tmp_path)
+    monkeypatch.setattr("featcore.report.write._page", broken)
+    with pytest.raises(RuntimeError, match="cannot place"):
+        write([result(title="Another")], tmp_path)
     assert (tmp_path / "report.html").read_bytes() == old
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -73,7 +73,7 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
   const Objective<T>& objective = objectives.front();
   const Index n = objective.split().n;
   std::vector<T> r(static_cast<std::size_t>(n));
-  constexpr T kMost = std::numeric_limits<T>::max();
+  constexpr T kMost = largest_sound<T>();
 
   const bool measure = std::isfinite(options.stop.gradient_at_most);
 
@@ -129,7 +129,7 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
         return DescentOutcome{status, step};
       };
       if (std::isfinite(options.stop.loss_at_most) &&
-          objective.loss(f) <= options.stop.loss_at_most)
+          objective.loss(f, team) <= options.stop.loss_at_most)
         return stop_here(Status::loss_target);
       if (std::isfinite(options.stop.seconds) &&
           std::chrono::duration<double>(Clock::now() - start).count() >= options.stop.seconds)

@@ -2,11 +2,20 @@
 // may iterate what determines them. A dynamics sees only this.
 #pragma once
 
+#include <limits>
+
 #include "featcore/parallel.hpp"
 #include "featcore/signs.hpp"
 #include "featcore/types.hpp"
 
 namespace featcore {
+
+// Beyond this a weight, output or residual counts as not finite: its square, which losses and penalties
+// take in double, must not overflow.
+template <class T>
+constexpr T largest_sound() {
+  return sizeof(T) == 8 ? static_cast<T>(1e150) : std::numeric_limits<T>::max();
+}
 
 // Speed of each layer along the flow; 0 freezes it.
 struct Rates {

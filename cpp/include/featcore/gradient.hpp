@@ -34,7 +34,7 @@ double loss_and_gradient(const NetworkView<T>& net, Activation activation,
       grad_a[p * kPanel + l] = decay * a[l] - g[l];
   });
   Panels<T>::rows(panels.shape, sums.data(), grad_W);
-  double value = objective.loss(f.data()) + objective.output_penalty(f.data());
+  double value = objective.loss(f.data(), team) + objective.output_penalty(f.data());
   if (spec.weight_decay != 0) value += 0.5 * spec.weight_decay * parameter_norm_squared(net);
   return value;
 }

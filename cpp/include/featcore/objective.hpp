@@ -5,11 +5,15 @@
 // p_i = w_i / sum w; c_i = p_i for the mean and w_i for the sum.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <vector>
 
 #include "featcore/loss.hpp"
+#include "featcore/parallel.hpp"
+#include "featcore/partition.hpp"
 #include "featcore/types.hpp"
 
 namespace featcore {
@@ -57,26 +61,38 @@ class Objective {
         r[i] = split_.weights[i] > 0 ? r[i] * split_.weights[i] : T(0);
   }
 
-  double loss(const T* f) const {
+  double loss(const T* f, const Team& team) const {
+    std::vector<double> sums(static_cast<std::size_t>(blocks()));
+    each_block(team, [&](Index block, Index begin, Index end) {
+      double sum = 0;
+      for (Index i = begin; i < end; ++i)
+        if (weight(i) > 0) sum += weight(i) * value(f, i);
+      sums[static_cast<std::size_t>(block)] = sum;
+    });
     double sum = 0;
-    for (Index i = 0; i < split_.n; ++i)
-      if (weight(i) > 0) sum += weight(i) * value(f, i);
+    for (const double part : sums) sum += part;
     return scale_ * sum;
   }
 
   // log of loss(), accurate where that underflows.
-  double log_loss(const T* f) const {
+  double log_loss(const T* f, const Team& team) const {
+    std::vector<Part> parts(static_cast<std::size_t>(blocks()));
+    each_block(team, [&](Index block, Index begin, Index end) {
+      Part& part = parts[static_cast<std::size_t>(block)];
+      for (Index i = begin; i < end; ++i)
+        if (weight(i) > 0 && !(log_value(f, i) <= part.largest) && !std::isnan(part.largest))
+          part.largest = log_value(f, i);  // a NaN stays
+      if (!std::isfinite(part.largest)) return;
+      for (Index i = begin; i < end; ++i)
+        if (weight(i) > 0) part.sum += weight(i) * std::exp(log_value(f, i) - part.largest);
+    });
     double largest = -std::numeric_limits<double>::infinity();
-    for (Index i = 0; i < split_.n; ++i) {
-      if (!(weight(i) > 0)) continue;
-      const double term = log_value(f, i);
-      if (std::isnan(term)) return term;
-      if (term > largest) largest = term;
-    }
+    for (const Part& part : parts)
+      if (!(part.largest <= largest) && !std::isnan(largest)) largest = part.largest;
     if (!std::isfinite(largest)) return largest;
     double sum = 0;
-    for (Index i = 0; i < split_.n; ++i)
-      if (weight(i) > 0) sum += weight(i) * std::exp(log_value(f, i) - largest);
+    for (const Part& part : parts)
+      if (part.sum > 0) sum += part.sum * std::exp(part.largest - largest);
     return largest + std::log(sum) + std::log(scale_);
   }
 
@@ -89,6 +105,24 @@ class Objective {
   }
 
  private:
+  static constexpr Index kBlock = 4096;
+
+  struct Part {
+    double largest = -std::numeric_limits<double>::infinity();  // of the logarithms
+    double sum = 0;                                             // of the terms over the largest
+  };
+
+  Index blocks() const { return ceil_div(split_.n, kBlock); }
+
+  // body(block, begin, end) for all samples; the blocks do not depend on the threads.
+  template <class Body>
+  void each_block(const Team& team, Body&& body) const {
+    team.for_work(100.0 * static_cast<double>(split_.n))
+        .for_each(blocks(), [&](Index block, const Worker&) {
+          body(block, block * kBlock, std::min(split_.n, (block + 1) * kBlock));
+        });
+  }
+
   double value(const T* f, Index i) const {
     return loss_value(spec_.loss, static_cast<double>(f[i]), static_cast<double>(split_.y[i]));
   }

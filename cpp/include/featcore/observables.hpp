@@ -190,19 +190,19 @@ const std::vector<ObservableEntry<T>>& observable_table() {
   using namespace detail;
   static const std::vector<ObservableEntry<T>> table = {
       {"loss", "", true, false,
-       [](const S& s, const R&, Index k, const Team&, double* out) {
+       [](const S& s, const R&, Index k, const Team& team, double* out) {
          const auto& split = s.splits[static_cast<std::size_t>(k)];
-         *out = split.objective->loss(split.f);
+         *out = split.objective->loss(split.f, team);
        }},
       {"log_loss", "", true, false,
-       [](const S& s, const R&, Index k, const Team&, double* out) {
+       [](const S& s, const R&, Index k, const Team& team, double* out) {
          const auto& split = s.splits[static_cast<std::size_t>(k)];
-         *out = split.objective->log_loss(split.f);
+         *out = split.objective->log_loss(split.f, team);
        }},
       {"objective", "", false, false,
-       [](const S& s, const R&, Index, const Team&, double* out) {
+       [](const S& s, const R&, Index, const Team& team, double* out) {
          const auto& objective = *s.splits[0].objective;
-         *out = objective.loss(s.splits[0].f) + objective.output_penalty(s.splits[0].f);
+         *out = objective.loss(s.splits[0].f, team) + objective.output_penalty(s.splits[0].f);
          if (const double decay = objective.spec().weight_decay; decay != 0)
            *out += 0.5 * decay * parameter_norm_squared(s.net);
        }},

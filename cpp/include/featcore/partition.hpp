@@ -46,9 +46,8 @@ struct Partition {
   Cut sample_groups;  // of sample tiles; each sums its own gradients
 
   Partition(Index n, Index d, Index m)
-      : sample_tiles(positive(n, "n"), ceil_div(n, kSamples), kMicroBlock) {
+      : sample_tiles(positive(n, "n"), ceil_div(n, samples(positive(d, "d"))), kMicroBlock) {
     const Index panels = ceil_div(positive(m, "m"), Simd<T>::kPanel);
-    positive(d, "d");
     // A chunk's weights stay in the second-level cache while samples stream past them.
     constexpr Index kNear = 512 * 1024 / static_cast<Index>(sizeof(T));
     constexpr Index kFewChunks = 16;
@@ -65,6 +64,13 @@ struct Partition {
     const Index wanted = ceil_div(kEnoughUnits, panel_chunks.pieces());
     const Index groups = std::clamp<Index>(wanted, 1, std::min(sample_tiles.pieces(), affordable));
     sample_groups = Cut(sample_tiles.pieces(), groups, 1);
+  }
+
+  // Of a tile at dimension d: fewer where d is large, since a stop is asked for once a tile.
+  static Index samples(Index d) {
+    constexpr Index kPromptWork = 20'000'000;
+    return std::clamp(kPromptWork / (Simd<T>::kPanel * d) / kMicroBlock * kMicroBlock,
+                      Index{kMicroBlock}, kSamples);
   }
 
   Index units() const { return panel_chunks.pieces() * sample_groups.pieces(); }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -94,7 +93,7 @@ class PrimalForm final : public Form<T> {
   // h, where the kernel left its sums, becomes the new weights in place: no gradient is stored.
   StepInfo move_panel(const Move& move, Index p, T* h, const T* g) {
     constexpr Index kPanel = PanelShape<T>::kPanel;
-    constexpr T kMost = std::numeric_limits<T>::max();
+    constexpr T kMost = largest_sound<T>();
     const PanelShape<T>& shape = now_.shape;
     const T* w = now_.W.data() + p * shape.stride();
     const T* a = now_.a.data() + p * kPanel;

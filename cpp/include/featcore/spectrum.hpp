@@ -2,8 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <future>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "featcore/eigen.hpp"
@@ -93,6 +97,28 @@ inline std::vector<double> krylov_eigenvalues(const ColMatrix<double>& gram, Ind
   }
 }
 
+// The same by a dense solver. A large one cannot be interrupted: it runs on a thread of its own, which a
+// stop leaves behind, with all it needs.
+inline std::vector<double> dense_eigenvalues(const ColMatrix<double>& gram, Index count,
+                                             const Team& team) {
+  const auto solve = [count](const ColMatrix<double>& matrix) {
+    const Eigen::SelfAdjointEigenSolver<ColMatrix<double>> solver(matrix, Eigen::EigenvaluesOnly);
+    std::vector<double> values;
+    for (Index k = 0; k < count; ++k)
+      values.push_back(solver.eigenvalues()(matrix.rows() - 1 - k));
+    return values;
+  };
+  constexpr Index kPrompt = 256;
+  if (gram.rows() <= kPrompt) return solve(gram);
+  std::packaged_task<std::vector<double>()> task([solve, gram] { return solve(gram); });
+  std::future<std::vector<double>> result = task.get_future();
+  std::thread(std::move(task)).detach();
+  const Worker worker(0, team.monitor());
+  while (result.wait_for(std::chrono::milliseconds(5)) != std::future_status::ready)
+    if (worker.stop()) throw Stopped{};
+  return result.get();
+}
+
 }  // namespace detail
 
 // Largest `count` singular values of W, descending, zero past the rank. `count` at least 1.
@@ -112,13 +138,9 @@ std::vector<double> singular_values(const NetworkView<T>& net, Index count,
   const ColMatrix<double> gram = detail::smaller_gram(net, top, team);
   const Index wanted = std::min(count, size);
   constexpr Index kDense = 128;
-  std::vector<double> squares;
-  if (size <= kDense || wanted > size / 8) {
-    const Eigen::SelfAdjointEigenSolver<ColMatrix<double>> solver(gram, Eigen::EigenvaluesOnly);
-    for (Index k = 0; k < wanted; ++k) squares.push_back(solver.eigenvalues()(size - 1 - k));
-  } else {
-    squares = detail::krylov_eigenvalues(gram, wanted, team);
-  }
+  const std::vector<double> squares = size <= kDense || wanted > size / 8
+                                          ? detail::dense_eigenvalues(gram, wanted, team)
+                                          : detail::krylov_eigenvalues(gram, wanted, team);
   for (std::size_t k = 0; k < squares.size(); ++k)
     result[k] = top * std::sqrt(std::max(0.0, squares[k]));
   return result;

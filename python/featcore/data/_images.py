@@ -39,7 +39,7 @@ def two_classes(
     """Return the images of two classes, flattened, in their order; the first class is labelled +1.
 
     Pixels are divided by `white`; `limit` keeps the first images; `center` subtracts the mean over
-    the images kept.
+    the images kept. `images` has the shape (n, rows, columns); the last two go into the provenance.
     """
     for label in classes:
         if not (labels == label).any():
@@ -54,6 +54,7 @@ def two_classes(
         np.where(labels[chosen] == classes[0], 1.0, -1.0),
         provenance={
             **provenance,
+            "image_shape": list(images.shape[1:]),
             "classes": list(classes),
             "center": bool(center),
             "limit": limit,

@@ -47,7 +47,7 @@ def digits(
         ) from error
     images, labels = load_digits(return_X_y=True)
     return two_classes(
-        images,
+        images.reshape(-1, 8, 8),
         labels,
         pair,
         white=16.0,

@@ -102,7 +102,9 @@ def idx(
     Returns
     -------
     Dataset
-        Images in the order of the file, flattened. The provenance holds the SHA-256 of the files.
+        Images in the order of the file, flattened. The provenance holds the shape of an
+        image, the SHA-256 of the files, and that of all images as an uncompressed IDX file: the
+        same for one data set, whether raw, gzipped or Keras'.
 
     Raises
     ------
@@ -137,8 +139,22 @@ def idx(
         center=center,
         limit=limit,
         dtype=dtype,
-        provenance={"generator": "idx", "folder": str(folder), "split": split, "sha256": digests},
+        provenance={
+            "generator": "idx",
+            "folder": str(folder),
+            "split": split,
+            "sha256": digests,
+            "images_sha256": _images_sha256(images),
+        },
     )
+
+
+def _images_sha256(images: NDArray[Any]) -> str:
+    """Return the SHA-256 of `images` as an uncompressed IDX file, however they are stored."""
+    digest = hashlib.sha256(bytes([0, 0, 0x08, images.ndim]))
+    digest.update(np.array(images.shape, dtype=">u4").tobytes())
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()
 
 
 def _parse(path: Path, file: gzip.GzipFile | BufferedReader) -> NDArray[Any]:

@@ -66,6 +66,12 @@ def seeds(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
 
 
+def exception(error: BaseException) -> str:
+    """Return the type and the message of `error`, such as "ValueError: no such axis"."""
+    message = str(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
 def paragraphs(text: str) -> list[str]:
     """Return the paragraphs of `text`, which are parted by empty lines."""
     return [

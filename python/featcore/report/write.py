@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -42,6 +42,8 @@ class ReportPaths:
     claims: Path
     figures: tuple[Path, ...]
     data: tuple[Path, ...]
+    failures: Mapping[str, Exception] = field(default_factory=dict)
+    """Figures that could not be drawn, named as their files, and why."""
 
 
 def prepare(out_dir: str | os.PathLike[str]) -> Path:
@@ -84,6 +86,9 @@ def write(
 ) -> ReportPaths:
     """Write figures, data, claims and the page; each file appears whole or not at all.
 
+    A figure that cannot be drawn is no reason to lose the rest: the page says why in its place, and
+    `failures` of what is returned has the exception.
+
     Parameters
     ----------
     results : sequence of ExperimentResult
@@ -120,17 +125,27 @@ def write(
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False, default=str)
     _write_text(claims, text + "\n")
 
-    figures, pictures = [], {}
+    figures: list[Path] = []
+    pictures: dict[str, _Picture] = {}
+    failures: dict[str, Exception] = {}
     for result in results:
         for figure in result.figures:
-            name, drawn = f"{result.name}-{figure.name}", render(figure.draw)
-            for ending, content in ((".png", drawn.png), (".svg", drawn.svg)):
-                figures.append(folder / "figures" / (name + ending))
-                _write_bytes(figures[-1], content)
+            name = f"{result.name}-{figure.name}"
+            paths = [folder / "figures" / (name + ending) for ending in (".png", ".svg")]
+            try:
+                drawn = render(figure.draw)
+            except Exception as error:
+                failures[name] = error
+                for path in paths:  # of an earlier report: not what the page is about
+                    path.unlink(missing_ok=True)
+                continue
+            for path, content in zip(paths, (drawn.png, drawn.svg), strict=True):
+                _write_bytes(path, content)
+            figures += paths
             pictures[name] = _Picture(_inline(drawn), wide=drawn.width > _WIDEST_IN_A_COLUMN)
     html = folder / "report.html"
-    _write_text(html, _page(results, about, commands, unfinished, pictures))
-    return ReportPaths(folder, html, claims, tuple(figures), tuple(data))
+    _write_text(html, _page(results, about, commands, unfinished, pictures, failures))
+    return ReportPaths(folder, html, claims, tuple(figures), tuple(data), failures)
 
 
 def _write_data(result: ExperimentResult, folder: Path, about: Mapping[str, Any]) -> list[Path]:
@@ -206,6 +221,7 @@ def _page(
     commands: Mapping[str, str],
     unfinished: Sequence[str],
     pictures: Mapping[str, _Picture],
+    failures: Mapping[str, Exception],
 ) -> str:
     from jinja2 import Environment, StrictUndefined
 
@@ -220,6 +236,7 @@ def _page(
         commands={result.name: commands.get(result.name) for result in results},
         unfinished=unfinished,
         pictures=pictures,
+        failures={name: wording.exception(error) for name, error in failures.items()},
         findings=findings,
         words=wording,
         chart=chart,
