@@ -11,4 +11,4 @@ for requirement in [*project["dependencies"], *extras["lab"], *extras["test"]]:
     bound = re.fullmatch(r"([\w.-]+)>=([\w.]+)(?:,.*)?", requirement)
     if not bound:
         raise SystemExit(f"{requirement!r} has no lower bound")
-    print(f"{bound[1]}=={bound[2]}.*" if bound[2].count(".") < 2 else f"{bound[1]}=={bound[2]}")
+    print(f"{bound[1]}=={bound[2]}")

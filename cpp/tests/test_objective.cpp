@@ -87,8 +87,8 @@ static void objective_is_as_stated(double tolerance) {
           const double got =
               objective.loss(outputs.data(), team) + objective.output_penalty(outputs.data());
           CHECK_CLOSE(got, want, 1e-14 * want);
-          CHECK_CLOSE(objective.log_loss(outputs.data(), team), std::log(objective.loss(outputs.data(), team)),
-                      1e-13);
+          CHECK_CLOSE(objective.log_loss(outputs.data(), team),
+                      std::log(objective.loss(outputs.data(), team)), 1e-13);
           std::vector<T> r(at(p.n));
           objective.residuals(0, 10, outputs.data(), r.data());  // in two parts, as blocks do
           objective.residuals(10, p.n, outputs.data(), r.data());

@@ -42,7 +42,12 @@ def float_array(
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot be made an array: {error}") from error
     if array.dtype.kind in "biu":
+        wide = array.dtype.itemsize > 4
         array = array.astype(np.float64)
+        if wide and (np.abs(array) > 2.0**53).any():
+            raise TypeError(
+                f"{name} has integers above 2**53, which float64 cannot hold; rescale them"
+            )
     elif array.dtype.kind == "c":
         raise TypeError(
             f"{name} is complex ({array.dtype}); pass real numbers, for example {name}.real"

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from featcore._validation import real
+
 Array = NDArray[Any]
 
 
@@ -74,8 +76,7 @@ class LeakyReLU(Activation):
     homogeneous: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.negative_slope):
-            raise ValueError(f"negative_slope={self.negative_slope} must be finite")
+        object.__setattr__(self, "negative_slope", real("negative_slope", self.negative_slope))
 
     @property
     def kinked(self) -> bool:

@@ -355,6 +355,8 @@ def check(observable: Observable, net: TwoLayerNet, splits: Mapping[str, Dataset
                 f"observe: 'clean_accuracy' needs clean labels, and {split!r} has none; "
                 "build it with Dataset(..., clean_y=...)"
             )
+        if observable.kind == "clean_accuracy" and data.clean_y is not None:
+            check_signs(data.clean_y, f"{split}.clean_y", "'clean_accuracy'")
 
 
 class Columns:

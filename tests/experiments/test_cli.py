@@ -254,6 +254,46 @@ def test_an_empty_folder_of_data_is_a_bad_argument(run, tmp_path):
     assert re.search(r"Invalid value for --data: folder='.*empty' has no train", done.stderr)
 
 
+def write_idx(folder, images, labels):
+    folder.mkdir(parents=True)
+    for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (folder / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
+
+
+@pytest.mark.parametrize("place", ["MNIST/raw", "FashionMNIST/raw", "plain"])
+@pytest.mark.parametrize("shape", [(28, 28), (10, 20), (1, 7)])
+def test_other_images_are_drawn_in_their_shape_and_not_judged_as_mnist(tmp_path, place, shape):
+    pytest.importorskip("sklearn")
+    from featcore.experiments import alignment
+    from featcore.report import style
+
+    rng = np.random.default_rng(0)
+    labels = (np.arange(12) % 3).astype(np.uint8)
+    write_idx(tmp_path / place, rng.integers(0, 256, (12, *shape), dtype=np.uint8), labels)
+    folder = tmp_path / place if place == "plain" else tmp_path
+    digits = alignment._digits(alignment.Settings(data=folder))
+    assert digits.shape == shape
+    assert not digits.is_mnist
+    net = featcore.TwoLayerNet.gaussian(8, digits.data.d, 1e-6, head="gaussian", seed=0)
+    assert style.render(lambda: alignment._draw_images(digits, net)).png
+    assert alignment._digits(alignment.Settings()).shape == (8, 8)
+
+
+@pytest.mark.mnist
+def test_mnist_is_known_by_its_images():
+    from featcore.experiments import alignment
+
+    default = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mnist"
+    folder = Path(os.environ.get("FEATCORE_MNIST", default))
+    if not folder.is_dir():
+        pytest.skip(f"no MNIST in {folder}; set FEATCORE_MNIST")
+    digits = alignment._digits(alignment.Settings(data=folder))
+    assert digits.is_mnist
+    assert digits.shape == (28, 28)
+    assert not alignment._digits(alignment.Settings(data=folder, digit_classes=(3, 8))).is_mnist
+
+
 def test_the_largest_seed_is_stored(run):
     done = run("reproduce", "--seeds", f"{2**63 - 1},3", over=[experiment("first")])
     assert done.exit_code == 0, done.output

@@ -10,8 +10,8 @@
 
 namespace featcore {
 
-// Beyond this a weight, output or residual counts as not finite: its square, which losses and penalties
-// take in double, must not overflow.
+// Beyond this a weight, output or residual counts as not finite: its square, which losses and
+// penalties take in double, must not overflow.
 template <class T>
 constexpr T largest_sound() {
   return sizeof(T) == 8 ? static_cast<T>(1e150) : std::numeric_limits<T>::max();

@@ -97,15 +97,14 @@ inline std::vector<double> krylov_eigenvalues(const ColMatrix<double>& gram, Ind
   }
 }
 
-// The same by a dense solver. A large one cannot be interrupted: it runs on a thread of its own, which a
-// stop leaves behind, with all it needs.
+// The same by a dense solver. A large one cannot be interrupted: it runs on a thread of its own,
+// which a stop leaves behind, with all it needs.
 inline std::vector<double> dense_eigenvalues(const ColMatrix<double>& gram, Index count,
                                              const Team& team) {
   const auto solve = [count](const ColMatrix<double>& matrix) {
     const Eigen::SelfAdjointEigenSolver<ColMatrix<double>> solver(matrix, Eigen::EigenvaluesOnly);
     std::vector<double> values;
-    for (Index k = 0; k < count; ++k)
-      values.push_back(solver.eigenvalues()(matrix.rows() - 1 - k));
+    for (Index k = 0; k < count; ++k) values.push_back(solver.eigenvalues()(matrix.rows() - 1 - k));
     return values;
   };
   constexpr Index kPrompt = 256;

@@ -103,6 +103,13 @@ class Dataset:
                     "weights must be non-negative with a positive sum; the smallest is "
                     f"{weights.min()}"
                 )
+            # the mean divides by the sum, in the arrays' own dtype
+            total, info = float(weights.sum(dtype=np.longdouble)), np.finfo(x.dtype)
+            if not 1e3 * float(info.tiny) < total < 1e-3 * float(info.max):
+                raise ValueError(
+                    f"weights sum to {total:g}, which {x.dtype} cannot divide by; rescale them, for "
+                    "example to a mean of 1"
+                )
             weights = frozen(weights)
         if not isinstance(provenance, (Mapping, type(None))):
             raise TypeError(f"provenance={provenance!r} must be a mapping, such as {{'seed': 0}}")
@@ -188,9 +195,9 @@ class Dataset:
         )
 
     def sha256(self) -> str:
-        """Return the SHA-256 of x, y and weights (with shapes and dtype), as stored with a run."""
+        """Return the SHA-256 of x, y, clean_y and weights (with shapes and dtype)."""
         digest = hashlib.sha256()
-        for name in ("x", "y", "weights"):
+        for name in ("x", "y", "clean_y", "weights"):
             array = getattr(self, name)
             if array is not None:
                 digest.update(f"{name}{array.shape}{array.dtype.str}".encode())

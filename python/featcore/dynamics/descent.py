@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time as clock
@@ -152,10 +151,7 @@ def descend(
         "splits": list(splits),
         "data_sha256": [split.sha256() for split in splits.values()],
         "net_sha256": net.sha256(),
-        # what is not plain is kept as text: a run must be storable whatever a data set says of itself
-        "provenance": json.loads(
-            json.dumps([dict(split.provenance) for split in splits.values()], default=str)
-        ),
+        "provenance": [_plain(split.provenance) for split in splits.values()],
     }
     state = State(State.VERSION, "primal", 0, {"balance": observables.balance(net)})
     return _drive(
@@ -471,6 +467,15 @@ def _observed(
     for name in names & {dim for o in observed for dim in o.dims}:
         raise ValueError(f"observe: {name!r} names both an observable and an axis; rename one")
     return observed
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` in types that JSON has; anything else as text, since a run must be storable."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _rates(train: Sequence[str], layer_rates: Mapping[str, float] | None) -> tuple[float, float]:

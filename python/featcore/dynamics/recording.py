@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featcore._validation import float_array, integer
+from featcore._validation import choice, float_array, integer
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Recording:
 
     kind: str
     values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        choice("kind", self.kind, ("log", "linear", "every", "at", "at_steps"))
 
     @classmethod
     def log(cls, per_decade: int = 20) -> Recording:

@@ -104,8 +104,9 @@ def claims(settings: Settings, digits: _Digits) -> dict[str, Claim]:
             Claim(
                 key=f"{case}-early",
                 sentence=f"Two points as in {figure}: the loss at iteration {EARLY} is 0.99 to 1.00.",
-                source="paper",
-                reference=f"{figure}: {early:g}, one run; the range is that of three runs of ours",
+                source="calibrated",
+                reference="range of a numpy simulation that preceded featcore; the paper's "
+                f"{figure} says {early:g}",
                 predicted=0.995,
                 relation="equal",
                 bias=0.005,
@@ -140,8 +141,8 @@ def claims(settings: Settings, digits: _Digits) -> dict[str, Claim]:
         Claim(
             key="drop-time",
             sentence="Two points as in figure 7: the loss falls below 0.7 at the time n·ln(w*/α)/|x₊|.",
-            source="derived",
-            reference="docs/derivations.md, w* = 0.175 calibrated; 10 % allowed for the time of alignment",
+            source="calibrated",
+            reference="the form is derived in docs/derivations.md; its w* = 0.175 was calibrated on this case",
             predicted=drop,
             relation="equal",
             bias=0.1 * drop,
@@ -149,15 +150,15 @@ def claims(settings: Settings, digits: _Digits) -> dict[str, Claim]:
             unit="time",
         ),
         Claim(
-            key="envelope",
-            sentence="Two points as in figure 7: after t₂ the sum loss stays below L(t₂)/(1 + αL(t₂)(t - t₂)); "
-            "the largest ratio is at most 1.",
+            key="late-slope",
+            sentence="Two points as in figure 7: at the end the loss falls at least as fast as 1/t: "
+            "d log L/d log t over the last fifth of the time is at most -1.",
             source="paper",
-            reference="theorem 1, α = (μ X_min)²/(32 X_max); one class only, and a loose bound",
-            predicted=1.0,
+            reference="abstract and theorem 1; two-homogeneous networks fall as 1/(t log t) in the end",
+            predicted=-1.0,
             relation="at_most",
-            bias=1e-9,
-            resolution=0.01,
+            bias=0.0,
+            resolution=0.1,
         ),
         Claim(
             key="fan-late",
@@ -182,8 +183,8 @@ def claims(settings: Settings, digits: _Digits) -> dict[str, Claim]:
         Claim(
             key="digits-alignment",
             sentence=f"{digits.label}: both alignments exceed 0.95 before the loss falls below 0.9.",
-            source="paper",
-            reference="figure 5: alignment near 1 before the loss moves; the threshold is ours",
+            source="calibrated",
+            reference="ours, after the order of events in figure 5 (MNIST)",
             predicted=0.95,
             relation="at_least",
             bias=0.0,
@@ -192,8 +193,8 @@ def claims(settings: Settings, digits: _Digits) -> dict[str, Claim]:
         Claim(
             key="digits-rank",
             sentence=f"{digits.label}: from half the time of the loss drop on the stable rank stays below 2.",
-            source="paper",
-            reference="figure 5: below 2 from a third of that time on",
+            source="calibrated",
+            reference="ours, after figure 5 (MNIST): below 2 from a third of that time on",
             predicted=2.0,
             relation="at_most",
             bias=0.0,
@@ -203,7 +204,7 @@ def claims(settings: Settings, digits: _Digits) -> dict[str, Claim]:
             key="digits-drop-time",
             sentence=f"{digits.label}: the loss falls below 0.7 at the time n·ln(w*/α)/|x₊|.",
             source="derived",
-            reference="docs/derivations.md, w* = 0.175 calibrated at unit samples; 20 % allowed",
+            reference="docs/derivations.md, w* = 0.175 calibrated on figure 7; 20 % allowed",
             predicted=digit_drop,
             relation="equal",
             bias=0.2 * digit_drop,
@@ -216,8 +217,8 @@ def claims(settings: Settings, digits: _Digits) -> dict[str, Claim]:
             Claim(
                 key="mnist-half",
                 sentence="MNIST 0 against 1: the loss passes 0.5 between iterations 2700 and 3800.",
-                source="paper",
-                reference="figure 5: at about iteration 3200, on the larger training file",
+                source="calibrated",
+                reference="our band around figure 5, which says about 3200 on the larger training file",
                 predicted=3250.0,
                 relation="equal",
                 bias=550.0,
@@ -246,7 +247,7 @@ def run(settings: Settings, *, seeds: Sequence[int], progress: Progress) -> Expe
             samples[f"{case}-late"].append(_loss_at(history, LATE))
         if case == "figure-7":
             samples["drop-time"] = [_fall(history, 0.7) for history in runs]
-            samples["envelope"] = [_envelope_ratio(history, angle) for history in runs]
+            samples["late-slope"] = [_late_slope(history) for history in runs]
         data[case] = _stack(runs, seeds)
 
     progress.stage("a fan of points, figure-6", len(seeds))
@@ -331,7 +332,7 @@ def _two_points(s: Settings, angle: float, seed: int) -> xr.Dataset:
         "exponential",
         step_size=s.step_size,
         steps=LATE,
-        observe=["loss", "log_loss", "stable_rank", "margins"],
+        observe=["loss", "log_loss", "stable_rank"],
         record=_schedule(LATE, EARLY),
     ).history
 
@@ -438,20 +439,12 @@ def _alignment_before_drop(history: xr.Dataset) -> float:
     return float(min(np.nanmax(plus), np.nanmax(minus)))
 
 
-def _envelope_ratio(history: xr.Dataset, angle: float) -> float:
-    """Return the largest ratio of the sum loss to the paper's envelope after t₂, where it is 1."""
-    data = fc.data.two_points(angle)
-    times = history["time"].values / data.n  # the theorem's clock is that of the sum loss
-    total = _loss(history) * data.n
-    # t₂: the first time an output of the class exceeds 1/4
-    started = np.flatnonzero(np.abs(history["margins"].values).max(axis=1) > 0.25)
-    if not started.size:
-        return float("nan")
-    k = int(started[0])
-    mu = theory.separability(data.x, data.y)
-    later = slice(k + 1, None)
-    bound = theory.loss_envelope(times[later], total[k], times[k], mu=mu, x_min=1.0, x_max=1.0)
-    return float((total[later] / bound).max())
+def _late_slope(history: xr.Dataset) -> float:
+    """Return d log L/d log t over the last fifth of the time."""
+    times = history["time"].values
+    late = times >= 0.8 * times[-1]
+    log_loss = history["log_loss"].sel(split="train").values[late]
+    return float(np.polyfit(np.log(times[late]), log_loss, 1)[0])
 
 
 _ANGLE = 0.1
