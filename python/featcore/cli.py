@@ -334,8 +334,8 @@ def _write(
     except OSError as error:  # it could be at the start: the disk is full, or the folder is gone
         _say(f"featcore: the report cannot be written: {error}", error=True)
         return _BAD_ARGUMENT
-    for name, error in paths.failures.items():
-        _say_crash(f"the figure {name} could not be drawn", error)
+    for name, failure in paths.failures.items():
+        _say_crash(f"the figure {name} could not be drawn", failure)
     _say(f"Report: {paths.html}")
     return _CRASH if paths.failures else _ALL_HOLD
 

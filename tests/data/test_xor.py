@@ -270,15 +270,15 @@ def test_provenance_of_given_means_is_their_hash():
     [
         (
             {"n": 1000, "d": 50, "cluster_std": 0.1, "label_noise": 0.15, "seed": 0},
-            "ffd4b69be101c8a3a6617a4c9c68ee36dce5291fd07da6e4aba92195c1ae7466",
+            "0f47c02a18698e39bedf4791b1388a43eb11903ca39cbd696d2025d440c9647e",
         ),
         (
             {**BASE, "label_noise": 0.1, "noise": "exact", "sizes": "balanced", "seed": 1},
-            "dc080809a3c84da0f95d2cd47b075bfef76384e002107f3441b950579eaed91b",
+            "d32d5edd47f4a472837b4bc4e3251ed92b1cc927c9a617df306e269ac5702f1d",
         ),
         (
             {**BASE, "cluster": "uniform", "label_noise": 0.1, "target": 0, "seed": 2},
-            "09ca36864e8165677f58e00347ede7fc2e7f0bd88ef99977daf2cb4e99dc7150",
+            "fcd34186ff72ebffaa98727b3a43d52af031b8855885f09165d7b91acb9246c3",
         ),
     ],
 )

@@ -514,13 +514,23 @@ def test_a_step_too_large_ends_at_the_last_finite_network(dtype, loss, step_size
     assert same_run(again, run)
 
 
+def test_a_loss_that_overflows_is_not_finite_though_the_output_is():
+    net = fc.TwoLayerNet([[1.0]], [1.0], fc.LeakyReLU(1.0))
+    data = fc.Dataset([[1.0]], [0.0])
+    run = fc.descend(
+        net, data, "squared", step_size=10.0, steps=400, train=("W",), observe=["loss", "log_loss"]
+    )
+    assert run.outcome.status == "non_finite"
+    assert np.isfinite(run.history.loss).all()
+
+
 def test_decay_that_overshoots_is_seen_on_dead_neurons_too():
     data = fc.Dataset(np.abs(problem()[1].x), problem()[1].y)
     net = fc.TwoLayerNet(-np.ones((3, 4)), np.zeros(3))  # dead, and f = 0 for ever
     run = fc.descend(net, data, step_size=1.0, steps=5000, weight_decay=3.0, train=("W",))
     assert run.outcome.status == "non_finite"
-    # |w| doubles each step until it, or the sums of <w, x>, overflow at 2^1024.
-    assert 1015 <= run.state.step <= 1023
+    # |w| doubles each step until its square would overflow: 2^498 < 1e150 < 2^499.
+    assert run.state.step == 498
     np.testing.assert_array_equal(np.abs(run.net.W), 2.0**run.state.step)
 
 

@@ -498,3 +498,25 @@ def test_networks_and_data_are_frozen():
     with pytest.raises(TypeError):
         DATA.provenance["seed"] = 1
     assert copy.deepcopy(NET).sha256() == NET.sha256()
+
+
+@pytest.mark.parametrize("weight", [1e308, 1e-310])
+def test_weights_whose_sum_cannot_be_divided_by_are_refused(weight):
+    with pytest.raises(ValueError, match=r"weights sum to .*rescale"):
+        fc.Dataset(X, Y, weights=np.full(N, weight))
+
+
+def test_clean_accuracy_needs_clean_labels_of_one():
+    data = fc.Dataset(X, Y, clean_y=np.zeros(N))
+    with pytest.raises(ValueError, match=r"clean_y.*labels -1 or \+1"):
+        fc.observables.evaluate("clean_accuracy", NET, data)
+
+
+def test_integers_that_float64_cannot_hold_are_refused():
+    with pytest.raises(TypeError, match=r"x has integers above 2\*\*53"):
+        fc.Dataset([[2**60 + 1]], [1])
+
+
+def test_other_clean_labels_are_other_data():
+    flipped = fc.Dataset(X, Y, clean_y=-Y)
+    assert flipped.sha256() != fc.Dataset(X, Y, clean_y=Y).sha256()
