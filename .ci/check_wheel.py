@@ -28,6 +28,9 @@ def check_module(path: Path) -> None:
     ]
     if exported != [f"PyInit_{path.name.split('.')[0]}"]:
         raise SystemExit(f"{path.name} shows {exported}")
+    if path.name.startswith(("_core_v3", "_core_v4")):  # chosen at import on CPUs that have it
+        print(f"{path.name}: {path.stat().st_size // 1024} KiB, links {sorted(needed)}")
+        return
     assembly = output_of("objdump", "-d", "--no-show-raw-insn", str(path))
     wide = [line for line in assembly.splitlines() if "%ymm" in line or "%zmm" in line]
     if wide:

@@ -17,6 +17,22 @@ namespace featcore::bindings {
 
 void bind_build(py::module_& m) {
   m.attr("__version__") = FEATCORE_VERSION;
+  m.def("cpu_levels", [] {
+    py::list levels;
+    levels.append("baseline");
+#if defined(__x86_64__) && defined(__GNUC__)
+    // libgcc asks the operating system too: whether it saves the registers
+    __builtin_cpu_init();
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
+    if (v3) levels.append("v3");
+    if (v4) levels.append("v4");
+#endif
+    return levels;
+  });
   m.def("build_info", [] {
     py::dict info;
     info["version"] = FEATCORE_VERSION;

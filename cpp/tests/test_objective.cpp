@@ -5,7 +5,7 @@ using namespace featcore;
 using namespace featcore::testing;
 
 static Monitor monitor;
-static const Team team(1, monitor);
+static const Team alone(1, monitor);
 
 static const std::vector<Loss> kLosses = {Loss::logistic, Loss::exponential, Loss::hinge,
                                           Loss::squared};
@@ -85,10 +85,10 @@ static void objective_is_as_stated(double tolerance) {
           const Objective<T> objective(spec, weighted ? p.weighted() : p.split());
           const double want = stated(spec, p, f, weighted);
           const double got =
-              objective.loss(outputs.data(), team) + objective.output_penalty(outputs.data());
+              objective.loss(outputs.data(), alone) + objective.output_penalty(outputs.data());
           CHECK_CLOSE(got, want, 1e-14 * want);
-          CHECK_CLOSE(objective.log_loss(outputs.data(), team),
-                      std::log(objective.loss(outputs.data(), team)), 1e-13);
+          CHECK_CLOSE(objective.log_loss(outputs.data(), alone),
+                      std::log(objective.loss(outputs.data(), alone)), 1e-13);
           std::vector<T> r(at(p.n));
           objective.residuals(0, 10, outputs.data(), r.data());  // in two parts, as blocks do
           objective.residuals(10, p.n, outputs.data(), r.data());
@@ -113,17 +113,17 @@ TEST(log_loss_is_right_where_the_loss_underflows) {
   const std::vector<double> x(3), y = {1, 1, 1}, f = {1000, 1001, 1002};
   const Objective<double> objective({Loss::exponential, true, 0, 0},
                                     {3, 1, x.data(), y.data(), nullptr, nullptr});
-  CHECK(objective.loss(f.data(), team) == 0);
+  CHECK(objective.loss(f.data(), alone) == 0);
   const double want = -1000 + std::log((1 + std::exp(-1.0) + std::exp(-2.0)) / 3);
-  CHECK_CLOSE(objective.log_loss(f.data(), team), want, 1e-12);
+  CHECK_CLOSE(objective.log_loss(f.data(), alone), want, 1e-12);
 }
 
 TEST(a_sample_of_weight_zero_is_not_there) {
   const std::vector<double> x(2), y = {1, 1}, weights = {2, 0}, f = {0.5, -1e4};  // exp(1e4) = inf
   const Objective<double> objective({Loss::exponential, true, 0, 0},
                                     {2, 1, x.data(), y.data(), nullptr, weights.data()});
-  CHECK_CLOSE(objective.loss(f.data(), team), std::exp(-0.5), 1e-15);
-  CHECK_CLOSE(objective.log_loss(f.data(), team), -0.5, 1e-15);
+  CHECK_CLOSE(objective.loss(f.data(), alone), std::exp(-0.5), 1e-15);
+  CHECK_CLOSE(objective.log_loss(f.data(), alone), -0.5, 1e-15);
   std::vector<double> r(2);
   objective.residuals(0, 2, f.data(), r.data());
   CHECK_CLOSE(r[0], std::exp(-0.5), 1e-15);

@@ -1,18 +1,50 @@
-"""The compiled core, as chosen for this machine, and how it was built.
+"""The compiled core: the best module that this CPU can run, and how it was built.
 
-One module today; the choice between instruction sets belongs here.
+One module an instruction set: `_core` for the baseline, `_core_v3` (AVX2) and `_core_v4` (AVX-512) on
+x86-64. FEATCORE_ISA=baseline, v3 or v4 chooses another that the CPU can run.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from featcore import _core as core
+from featcore import _core as _baseline
+
+if TYPE_CHECKING:
+    from featcore import _core as core
 
 __all__ = ["build_info", "core", "default_threads", "resolve_threads"]
+
+
+def _available() -> dict[str, str]:
+    """Return the modules that were built and that this CPU can run, by instruction set, best last."""
+    own = str(_baseline.build_info()["isa"])  # "native" if it was built for one machine
+    modules = {own: "featcore._core"}
+    for level in _baseline.cpu_levels():
+        name = f"featcore._core_{level}"
+        if level != own and importlib.util.find_spec(name) is not None:
+            modules[level] = name
+    return modules
+
+
+def _choose() -> Any:
+    modules = _available()
+    wanted = os.environ.get("FEATCORE_ISA") or list(modules)[-1]
+    if wanted not in modules:
+        raise ImportError(
+            f"FEATCORE_ISA={wanted!r} is not built or this CPU cannot run it; choose from "
+            f"{', '.join(modules)}, or unset it"
+        )
+    return importlib.import_module(modules[wanted])
+
+
+if not TYPE_CHECKING:
+    core = _choose()
 
 
 def build_info() -> dict[str, Any]:
@@ -21,24 +53,26 @@ def build_info() -> dict[str, Any]:
     Returns
     -------
     dict
-        `version`, `isa` (instruction set the kernels were built for), `simd` (what Eigen uses),
-        `openmp`, `eigen`, `compiler`, `machine`, and `num_threads`, the default of every call.
+        `version`, `isa` (instruction set of the kernels in use), `isas` (those available, best
+        last), `simd` (what Eigen uses), `openmp`, `eigen`, `compiler`, `machine`, and `num_threads`,
+        the default of every call.
 
     Examples
     --------
     >>> import featcore as fc
     >>> sorted(fc.build_info())
-    ['compiler', 'eigen', 'isa', 'machine', 'num_threads', 'openmp', 'simd', 'version']
+    ['compiler', 'eigen', 'isa', 'isas', 'machine', 'num_threads', 'openmp', 'simd', 'version']
     """
     return {
         **core.build_info(),
+        "isas": list(_available()),
         "machine": platform.machine(),
         "num_threads": default_threads(),
     }
 
 
 def default_threads() -> int:
-    """Return how many threads this process may use: CPU affinity, cgroup quota and OMP_NUM_THREADS."""
+    """Return how many threads this process may use: affinity, cgroup quota, OMP_NUM_THREADS."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
