@@ -43,7 +43,6 @@ def run(isa, script=SCRIPT):
         text=True,
         timeout=300,
         check=False,
-        check=False,
     )
 
 
