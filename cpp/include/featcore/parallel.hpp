@@ -73,6 +73,7 @@ class Crew {
   explicit Crew(Monitor& monitor) : monitor_(&monitor) {}
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
+  ~Crew() = default;
 
   // On the calling thread: runs body(item, worker) for every item, together with those who serve.
   template <class Body>

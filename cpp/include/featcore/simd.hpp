@@ -35,6 +35,7 @@ constexpr int kMicroBlock = 2;
 
 template <class T>
 struct Simd {
+  // NOLINTNEXTLINE(modernize-use-using): the attribute needs a typedef
   typedef T Vector __attribute__((vector_size(kVectorBytes), may_alias));
   static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
   // Neurons of a panel, and a word with a bit for each.
@@ -92,6 +93,7 @@ struct Simd {
                                                            reinterpret_cast<__m512>(on)));
 #else
     using Int = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
+    // NOLINTNEXTLINE(modernize-use-using)
     typedef Int Mask __attribute__((vector_size(kVectorBytes), may_alias));
     Mask lane{};
     for (int l = 0; l < kLanes; ++l) lane[l] = Int(1) << l;

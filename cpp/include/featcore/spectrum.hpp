@@ -104,6 +104,7 @@ inline std::vector<double> dense_eigenvalues(const ColMatrix<double>& gram, Inde
   const auto solve = [count](const ColMatrix<double>& matrix) {
     const Eigen::SelfAdjointEigenSolver<ColMatrix<double>> solver(matrix, Eigen::EigenvaluesOnly);
     std::vector<double> values;
+    values.reserve(static_cast<std::size_t>(count));
     for (Index k = 0; k < count; ++k) values.push_back(solver.eigenvalues()(matrix.rows() - 1 - k));
     return values;
   };
