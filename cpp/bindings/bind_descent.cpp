@@ -1,7 +1,11 @@
 // Gradient descent: one call a run, in-place on W and a.
+#include <limits>
+#include <sstream>
+
 #include "columns.hpp"
 #include "featcore/descent.hpp"
-#include "featcore/primal.hpp"
+#include "featcore/forms.hpp"
+#include "kernels.hpp"
 #include "watch.hpp"
 
 namespace featcore::bindings {
@@ -15,18 +19,63 @@ class PythonRecorder final : public Recorder<T> {
   PythonRecorder(std::vector<std::int64_t> schedule, std::vector<Column> columns,
                  std::int64_t* steps, py::object callback)
       : Recorder<T>(std::move(schedule), std::move(columns), steps),
-        callback_(std::move(callback)) {}
+        callback_(std::move(callback)),
+        calls_(!callback_.is_none()) {}
 
  protected:
-  void on_row(Index row, std::int64_t step, const NetworkView<T>& net) override {
-    if (callback_.is_none()) return;
+  void on_row(Index row, std::int64_t step, const Weights<T>& weights, const Team& team) override {
+    if (!calls_) return;
+    const NetworkView<T> net = weights.rows(team);
     const py::gil_scoped_acquire gil;
     callback_(row, step, Array<T>({net.m, net.d}, net.W), Array<T>(net.m, net.a));
   }
 
  private:
   py::object callback_;
+  bool calls_;  // asked without the GIL
 };
+
+// A form's state from a dict of arrays, and back.
+template <class T>
+FormState<T> form_state(const py::dict& dict) {
+  FormState<T> state;
+  for (const auto& [name, value] : dict) {
+    if (!py::isinstance<Array<T>>(value)) throw py::type_error("a state array has the wrong type");
+    const auto array = py::reinterpret_borrow<Array<T>>(value);
+    require(array.ndim() == 2, "a state array must be a matrix");
+    state.push_back({name.template cast<std::string>(),
+                     array.shape(0),
+                     array.shape(1),
+                     {array.data(), array.data() + array.size()}});
+  }
+  return state;
+}
+
+template <class T>
+py::dict state_dict(const FormState<T>& state) {
+  py::dict dict;
+  for (const FormArray<T>& array : state)
+    dict[py::str(array.name)] = Array<T>({array.rows, array.columns}, array.values.data());
+  return dict;
+}
+
+// More memory is needed than there is.
+struct DoesNotFit {
+  std::string form;
+  double bytes;
+};
+
+template <class T>
+std::string memory_message(const DoesNotFit& much, const NetworkView<T>& net, Index n,
+                           double memory) {
+  std::ostringstream text;
+  text.precision(3);
+  text << "this run needs " << much.bytes / (1 << 30) << " GiB beyond its data (n=" << n
+       << ", d=" << net.d << ", m=" << net.m << ", form=" << much.form << ") and "
+       << memory / (1 << 30) << " GiB are free; use fewer samples or neurons, float32, or another "
+       << "form";
+  return text.str();
+}
 
 template <class T>
 py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
@@ -34,7 +83,8 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
                            const Array<double>& balance, const py::tuple& options,
                            const Array<std::int64_t>& schedule, const py::list& column_list,
                            Array<std::int64_t> steps, py::object on_row, py::object progress,
-                           int num_threads) {
+                           int num_threads, const std::string& form_name, const py::dict& state,
+                           double memory) {
   const NetworkView<T> net = network_view(W, a);
   T* W_out = W.mutable_data();
   T* a_out = a.mutable_data();
@@ -63,34 +113,64 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
                              columns<T>(held_columns, net, views, sigma, steps.shape(0)),
                              steps.mutable_data(), std::move(on_row));
   PythonMonitor monitor(std::move(progress));
-  PrimalForm<T> form(net, sigma, views, recorder.needs_signs());
+  const FormState<T> old_state = form_state<T>(state);
+  const std::vector<T>* start_W = nullptr;
+  for (const FormArray<T>& array : old_state)
+    if (array.name == "start") start_W = &array.values;
+  require(start_W == nullptr || static_cast<Index>(start_W->size()) == net.m * net.d,
+          "the state belongs to another network");
+  const NetworkView<T> start{net.m, net.d, start_W ? start_W->data() : net.W, net.a};
+  ChosenForm<T> chosen;
   DescentOutcome outcome;
+  outcome.step = settings.first_step;
   std::string status;
   py::object error = py::none();
   int threads = 1;
+  FormState<T> new_state;
   try {
     // safe: the core touches buffers only, which the arguments keep alive; callbacks retake the GIL
     const py::gil_scoped_release release;
-    const Team team = Team(num_threads, monitor).for_work(form.flops());
-    threads = team.threads();
-    team.together([&](const Team& gathered) {
-      outcome = descend(form, objectives, balance_data, settings, recorder, gathered);
-    });
-    status = status_name(outcome.status);
+    const Team whole_team(num_threads, monitor);
+    try {
+      chosen = choose_form(form_name, start, sigma, views, recorder.needs_signs(),
+                           old_state.empty() ? nullptr : &old_state, whole_team,
+                           [&](const std::string& name, double bytes) {
+                             if (bytes > memory) throw DoesNotFit{name, bytes};
+                           });
+      Form<T>& form = *chosen.form;
+      const Team team = whole_team.for_work(form.flops());
+      threads = team.threads();
+      team.together([&](const Team& gathered) {
+        outcome = descend(form, objectives, balance_data, settings, recorder, gathered);
+      });
+      status = status_name(outcome.status);
+    } catch (const Stopped&) {  // before the first step
+      status = status_name(Status::interrupted);
+    }
   } catch (py::error_already_set& raised) {
     outcome.step = monitor.position;
     status = "observer_failed";
     error = raised.value();
+  } catch (const DoesNotFit& much) {
+    py::set_error(PyExc_MemoryError, memory_message(much, net, views[0].n, memory).c_str());
+    throw py::error_already_set();
   }
   if (error.is_none()) {
     monitor.listen();
     error = monitor.error();
     if (!error.is_none()) status = status_name(Status::interrupted);
   }
-  const NetworkView<T> last = form.network();
-  std::copy_n(last.W, net.m * net.d, W_out);
-  std::copy_n(last.a, net.m, a_out);
-  return py::make_tuple(status, outcome.step, recorder.rows(), form.name(), threads, error);
+  if (chosen.form) {
+    const py::gil_scoped_release release;
+    Monitor quiet;  // a stop was answered: what was computed is not lost
+    const NetworkView<T> last = chosen.form->weights().rows(Team(num_threads, quiet));
+    new_state = chosen.form->state();
+    std::copy_n(last.a, net.m, a_out);
+    std::copy_n(last.W, net.m * net.d, W_out);
+  }
+  return py::make_tuple(status, outcome.step, recorder.rows(),
+                        chosen.form ? chosen.form->name() : form_name, threads, error,
+                        state_dict(new_state));
 }
 
 template <class T>
@@ -99,7 +179,8 @@ void define(py::module_& m) {
         py::arg("activation"), py::arg("slope"), py::arg("splits"), py::arg("objective"),
         py::arg("balance").noconvert(), py::arg("options"), py::arg("schedule").noconvert(),
         py::arg("columns"), py::arg("steps").noconvert(), py::arg("on_row"), py::arg("progress"),
-        py::arg("num_threads"));
+        py::arg("num_threads"), py::arg("form") = "primal", py::arg("state") = py::dict(),
+        py::arg("memory") = std::numeric_limits<double>::infinity());
 }
 
 }  // namespace

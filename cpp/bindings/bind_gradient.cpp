@@ -1,6 +1,7 @@
 // Outputs, and the objective with its gradient, of one network on one split.
 #include "arrays.hpp"
 #include "featcore/gradient.hpp"
+#include "kernels.hpp"
 #include "watch.hpp"
 
 namespace featcore::bindings {

@@ -22,7 +22,7 @@ class HookedRecorder final : public Recorder<T> {
   std::function<void(std::int64_t step)> hook;
 
  protected:
-  void on_row(Index, std::int64_t step, const NetworkView<T>&) override {
+  void on_row(Index, std::int64_t step, const Weights<T>&, const Team&) override {
     if (hook) hook(step);
   }
 };
@@ -46,7 +46,7 @@ class HookedForm final : public Form<T> {
     return inner_.step(r, step_size, rates, weight_decay, measure, team);
   }
   void undo() override { inner_.undo(); }
-  NetworkView<T> network() override { return inner_.network(); }
+  const Weights<T>& weights() override { return inner_.weights(); }
 
  private:
   Form<T>& inner_;

@@ -28,7 +28,7 @@ class Observed {
     Monitor monitor;
     const Team team(2, monitor);
     Snapshot<T> snapshot;
-    snapshot.net = form_->network();
+    snapshot.weights = &form_->weights();
     snapshot.balance = balance_.data();
     for (Index k = 0; k < 2; ++k)
       snapshot.splits.push_back({&objectives_[at(k)], form_->outputs(k, team), form_->signs(k)});

@@ -44,4 +44,7 @@ def descend(
     on_row: Callable[[int, int, NDArray[Any], NDArray[Any]], None] | None,
     progress: Callable[[int], None] | None,
     num_threads: int,
-) -> tuple[str, int, int, str, int, BaseException | None]: ...
+    form: str = ...,
+    state: dict[str, NDArray[Any]] = ...,
+    memory: float = ...,
+) -> tuple[str, int, int, str, int, BaseException | None, dict[str, NDArray[Any]]]: ...

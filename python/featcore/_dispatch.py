@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
 import platform
 from pathlib import Path
@@ -18,7 +19,7 @@ from featcore import _core as _baseline
 if TYPE_CHECKING:
     from featcore import _core as core
 
-__all__ = ["build_info", "core", "default_threads", "resolve_threads"]
+__all__ = ["build_info", "core", "default_threads", "free_memory", "resolve_threads"]
 
 
 def _available() -> dict[str, str]:
@@ -94,6 +95,29 @@ def resolve_threads(num_threads: int | None) -> int:
     if num_threads is None:
         return default_threads()
     return integer("num_threads", num_threads, least=1, most=256)
+
+
+def free_memory() -> float:
+    """Return how many bytes this process may still take: of the machine and of its control group."""
+    free = math.inf
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = 1024.0 * int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        pass  # not on this system
+    try:
+        group = Path("/sys/fs/cgroup")
+        most = float((group / "memory.max").read_text())
+        # what is held of files is given back
+        inactive = dict(
+            line.split() for line in (group / "memory.stat").read_text().splitlines()
+        ).get("inactive_file", "0")
+        used = float((group / "memory.current").read_text()) - float(inactive)
+        free = min(free, most - used)
+    except (OSError, ValueError):
+        pass  # no limit
+    return free
 
 
 def _cgroup_quota() -> float | None:

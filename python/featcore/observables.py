@@ -272,7 +272,7 @@ def evaluate(
     if observable.kind is None:
         columns.on_row(0, net)
     else:
-        *_, error = core.descend(
+        *_, error, _ = core.descend(
             net.W.copy(),
             net.a.copy(),
             net.activation.name,

@@ -348,6 +348,6 @@ def test_callbacks_that_raise_are_handed_back():
     def fail(*_):
         raise KeyError("mine")
 
-    status, step, rows, _, _, error = core.descend(**{**good, "on_row": fail})
+    status, step, rows, _, _, error, _ = core.descend(**{**good, "on_row": fail})
     assert (status, step, rows) == ("observer_failed", 0, 0)
     assert isinstance(error, KeyError)

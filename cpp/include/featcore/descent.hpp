@@ -98,7 +98,7 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
   const auto record = [&](std::int64_t step) {
     if (recorder.recorded(step)) return;
     Snapshot<T> snapshot;
-    snapshot.net = form.network();
+    snapshot.weights = &form.weights();
     snapshot.balance = balance;
     for (std::size_t k = 0; k < objectives.size(); ++k) {
       const Index split = static_cast<Index>(k);

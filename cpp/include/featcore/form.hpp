@@ -3,10 +3,13 @@
 #pragma once
 
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "featcore/parallel.hpp"
 #include "featcore/signs.hpp"
 #include "featcore/types.hpp"
+#include "featcore/weights.hpp"
 
 namespace featcore {
 
@@ -27,6 +30,18 @@ struct StepInfo {
   double squared_gradient = 0;  // of the objective, over the layers that move
   bool finite = true;           // whether every new weight is
 };
+
+// A part of a form's state, as it is kept outside: the same for every instruction set.
+template <class T>
+struct FormArray {
+  std::string name;
+  Index rows = 0;
+  Index columns = 0;
+  std::vector<T> values;
+};
+
+template <class T>
+using FormState = std::vector<FormArray<T>>;
 
 template <class T>
 class Form {
@@ -59,7 +74,16 @@ class Form {
   virtual void undo() = 0;
 
   // The present weights; valid until the next step or undo.
-  virtual NetworkView<T> network() = 0;
+  virtual const Weights<T>& weights() = 0;
+
+  // The same, laid out on the calling thread.
+  NetworkView<T> network() {
+    Monitor monitor;
+    return weights().rows(Team(1, monitor));
+  }
+
+  // What, besides the weights, it needs to go on to the same bits.
+  virtual FormState<T> state() const { return {}; }
 };
 
 }  // namespace featcore

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "featcore/activation.hpp"
+#include "featcore/inputs.hpp"
 #include "featcore/micro.hpp"
 #include "featcore/panels.hpp"
 #include "featcore/parallel.hpp"
@@ -38,6 +39,19 @@ class Kernel {
     if (keep_signs_) signs_ = Signs<T>(n, m);
   }
 
+  // From now on pre-activations are the products of weights and samples plus scale * base; `base`
+  // is laid out as (panel, sample, neuron of the panel).
+  void shift(const T* base, T scale) {
+    base_ = base;
+    scale_ = scale;
+  }
+
+  // From now on they are `z`, in the same layout. Then `x` only weighs the sums.
+  void give(const T* z) {
+    products_ = false;
+    base_ = z;
+  }
+
   const Signs<T>& signs() const { return signs_; }
   const PanelShape<T>& shape() const { return shape_; }
 
@@ -61,13 +75,8 @@ class Kernel {
         // One vector a sample, its lanes added up at the end.
         std::fill_n(scratch.outputs.data(), samples * S::kLanes, T(0));
         for (Index p = cut_.panel_chunks.begin(chunk); p < cut_.panel_chunks.end(chunk); ++p) {
-          if (worker.stop()) return;
-          micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
-            if (activation_.homogeneous())
-              add_outputs<vectors()>(net, p, first, samples, scratch.outputs.data());
-            else
-              add_smooth_outputs<vectors()>(net, p, first, samples, scratch);
-          });
+          if (worker.stop(kernel_flops(samples, shape_.d, kPanel))) return;
+          add_panel_outputs(net, p, first, samples, scratch);
         }
         for (Index i = 0; i < samples; ++i)
           sums[first + i] = S::sum(S::load(scratch.outputs.data() + i * S::kLanes));
@@ -104,11 +113,24 @@ class Kernel {
     const Index size = shape_.panels() * shape_.stride();
     if (partial_sums_.size() < (groups - 1) * size) partial_sums_ = Buffer<T>((groups - 1) * size);
     if (partial_heads_.size() == 0) partial_heads_ = Buffer<T>(groups * shape_.panels() * kPanel);
+    if (inputs_.empty()) inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, team);
     const auto partial = [&](Index group) {
       return group == 0 ? sums : partial_sums_.data() + (group - 1) * size;
     };
     const auto heads = [&](Index group) {
       return partial_heads_.data() + group * shape_.panels() * kPanel;
+    };
+    const auto finish = [&](Index p) {
+      T* h = sums + p * shape_.stride();
+      T* g = heads(0) + p * kPanel;
+      if (activation_.homogeneous() && !products_) {
+        add_heads(r, p, g);
+      } else if (activation_.homogeneous()) {  // sum_i r_i sigma(z_ij) = <w_j, h_j>
+        const T* w = net.W.data() + p * shape_.stride();
+        for (Index k = 0; k < shape_.d; ++k)
+          for (Index l = 0; l < kPanel; ++l) g[l] += w[k * kPanel + l] * h[k * kPanel + l];
+      }
+      consume(p, h, g);
     };
     team.for_each(cut_.units(), [&](Index unit, const Worker& worker) {
       const Index chunk = unit % chunks;
@@ -122,130 +144,193 @@ class Kernel {
       for (Index s = cut_.sample_groups.begin(group); s < cut_.sample_groups.end(group); ++s) {
         const Index first = cut_.sample_tiles.begin(s);
         const Index samples = cut_.sample_tiles.end(s) - first;
+        if (worker.stop(2.0 * static_cast<double>(samples * shape_.d))) return;
+        const T* x = inputs_.tile(first, samples, scratch.inputs);
         for (Index p = begin; p < end; ++p) {
-          if (worker.stop()) return;
+          if (worker.stop(kernel_flops(samples, shape_.d, kPanel))) return;
           T* h = partial(group) + p * shape_.stride();
-          micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
-            constexpr int V = vectors();
-            if (activation_.homogeneous())
-              weigh<V>(r, p, first, samples, scratch.tile.data());
-            else
-              weigh_smooth<V>(net, r, p, first, samples, scratch, heads(group) + p * kPanel);
-            micro::blocks(shape_.d, [&](auto inputs, Index k) {
-              micro::sums<T, V, inputs()>(scratch.tile.data(), x_ + first * shape_.d + k, samples,
-                                          shape_.d, h + k * kPanel);
-            });
-          });
+          add_sums(net, r, p, first, samples, x, scratch, h, heads(group) + p * kPanel);
         }
       }
+      if (groups == 1)  // nobody to wait for
+        for (Index p = begin; p < end; ++p) finish(p);
     });
-    team.for_each(shape_.panels(), [&](Index p, const Worker&) {
-      T* h = sums + p * shape_.stride();
-      T* g = heads(0) + p * kPanel;
-      for (Index group = 1; group < groups; ++group) {
-        const T* more = partial(group) + p * shape_.stride();
-        for (Index q = 0; q < shape_.stride(); ++q) h[q] += more[q];
-        for (Index l = 0; l < kPanel; ++l) g[l] += heads(group)[p * kPanel + l];
-      }
-      if (activation_.homogeneous()) {  // sum_i r_i sigma(z_ij) = <w_j, h_j>
-        const T* w = net.W.data() + p * shape_.stride();
-        for (Index k = 0; k < shape_.d; ++k)
-          for (Index l = 0; l < kPanel; ++l) g[l] += w[k * kPanel + l] * h[k * kPanel + l];
-      }
-      consume(p, h, g);
-    });
+    if (groups > 1)
+      team.for_each(shape_.panels(), [&](Index p, const Worker&) {
+        T* h = sums + p * shape_.stride();
+        T* g = heads(0) + p * kPanel;
+        for (Index group = 1; group < groups; ++group) {
+          const T* more = partial(group) + p * shape_.stride();
+          for (Index q = 0; q < shape_.stride(); ++q) h[q] += more[q];
+          for (Index l = 0; l < kPanel; ++l) g[l] += heads(group)[p * kPanel + l];
+        }
+        finish(p);
+      });
   }
 
  private:
   struct Scratch {
     Buffer<T> tile = Buffer<T>(Partition<T>::kSamples * kPanel);
-    Buffer<T> values;  // smooth activations only
+    Buffer<T> values;  // of one sample, smooth activations only
+    Buffer<T> inputs;  // where they are packed for a tile
     Buffer<T> outputs = Buffer<T>(Partition<T>::kSamples * S::kLanes);
   };
 
   void reserve(const Team& team) {
     while (scratch_.size() < static_cast<std::size_t>(team.threads())) {
       scratch_.emplace_back();
-      if (!activation_.homogeneous())
-        scratch_.back().values = Buffer<T>(Partition<T>::kSamples * kPanel);
+      if (!activation_.homogeneous()) scratch_.back().values = Buffer<T>(kPanel);
     }
   }
 
-  template <int V>
-  void add_outputs(const Panels<T>& net, Index p, Index first, Index samples, T* sums) {
-    using Word = typename S::Word;
-    const T* w = net.W.data() + p * shape_.stride();
-    const T* a = net.a.data() + p * kPanel;
-    const typename S::Vector slope = S::fill(static_cast<T>(activation_.slope));
-    Word* words = keep_signs_ ? signs_.panel(p) : nullptr;
-    micro::blocks(samples, [&](auto rows, Index i) {
-      micro::preactivations<T, V, rows()>(
-          w, x_ + (first + i) * shape_.d, shape_.d, [&](int r, const typename S::Vector* z) {
-            typename S::Vector sum = S::load(sums + (i + r) * S::kLanes);
-            std::uint64_t word = 0;
-            for (int v = 0; v < V; ++v) {
-              const unsigned bits = S::positive(z[v]);
-              word |= static_cast<std::uint64_t>(bits) << (v * S::kLanes);
-              // slope * z even where the slope is 0: what is not finite stays so
-              sum += S::load(a + v * S::kLanes) * S::select(bits, z[v], slope * z[v]);
-            }
-            S::store(sums + (i + r) * S::kLanes, sum);
-            if (words) words[first + i + r] = static_cast<Word>(word);
-          });
+  // Adds a panel's part to the outputs of a tile, and remembers the signs.
+  void add_panel_outputs(const Panels<T>& net, Index p, Index first, Index samples,
+                         Scratch& scratch) {
+    micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
+      constexpr int V = vectors();
+      if (!activation_.homogeneous())
+        add_smooth_outputs<V>(net, p, first, samples, scratch);
+      else if (activation_.slope == 0)
+        add_outputs<V, false>(net, p, first, samples, scratch);
+      else
+        add_outputs<V, true>(net, p, first, samples, scratch);
     });
   }
 
-  // tile(i, l) = z of sample first + i and neuron l of panel p.
+  template <int V, bool Sloped>
+  void add_outputs(const Panels<T>& net, Index p, Index first, Index samples, Scratch& scratch) {
+    const T* a = net.a.data() + p * kPanel;
+    T* sums = scratch.outputs.data();
+    const typename S::Vector slope = S::fill(static_cast<T>(activation_.slope));
+    typename S::Word* words = keep_signs_ ? signs_.panel(p) + first : nullptr;
+    const auto finish = [&](Index i, const typename S::Vector* z) __attribute__((always_inline)) {
+      typename S::Vector sum = S::load(sums + i * S::kLanes);
+      typename S::Bits bits[V];
+      micro::unroll<V>(FEATCORE_EACH(v) {
+        bits[v] = S::positive(z[v]);
+        const typename S::Vector value =
+            Sloped ? S::select(bits[v], z[v], slope * z[v]) : S::relu(z[v]);
+        sum += S::load(a + v * S::kLanes) * value;
+      });
+      S::store(sums + i * S::kLanes, sum);
+      if (words) S::store_bits(bits, words + i);
+    };
+    if (base_ == nullptr) {  // z never leaves the registers
+      const T* w = net.W.data() + p * shape_.stride();
+      micro::blocks(samples, [&](auto rows, Index i) {
+        micro::preactivations<T, V, rows()>(
+            w, x_ + (first + i) * shape_.d, shape_.d,
+            [&](int r, const typename S::Vector* z)
+                __attribute__((always_inline)) { finish(i + r, z); });
+      });
+      return;
+    }
+    const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
+    for (Index i = 0; i < samples; ++i) {
+      typename S::Vector z[V];
+      micro::unroll<V>(FEATCORE_EACH(v) { z[v] = S::load(tile + i * kPanel + v * S::kLanes); });
+      finish(i, z);
+    }
+  }
+
+  // z of the samples of a tile and the neurons of panel p, (sample, kPanel): in `tile` unless they
+  // lie somewhere already.
   template <int V>
-  void fill_tile(const Panels<T>& net, Index p, Index first, Index samples, T* tile) const {
+  const T* preactivations(const Panels<T>& net, Index p, Index first, Index samples,
+                          T* tile) const {
+    const T* base = base_ != nullptr ? base_ + (p * n_ + first) * kPanel : nullptr;
+    if (!products_) return base;
     micro::blocks(samples, [&](auto rows, Index i) {
       micro::preactivations<T, V, rows()>(
           net.W.data() + p * shape_.stride(), x_ + (first + i) * shape_.d, shape_.d,
-          [&](int r, const typename S::Vector* z) {
-            for (int v = 0; v < V; ++v) S::store(tile + (i + r) * kPanel + v * S::kLanes, z[v]);
+          [&](int r, const typename S::Vector* z) __attribute__((always_inline)) {
+            micro::unroll<V>(
+                FEATCORE_EACH(v) { S::store(tile + (i + r) * kPanel + v * S::kLanes, z[v]); });
           });
     });
+    if (base != nullptr)
+      for (Index q = 0; q < samples * kPanel; ++q) tile[q] += scale_ * base[q];
+    return tile;
   }
 
   template <int V>
   void add_smooth_outputs(const Panels<T>& net, Index p, Index first, Index samples,
                           Scratch& scratch) {
-    fill_tile<V>(net, p, first, samples, scratch.tile.data());
+    const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
     const T* a = net.a.data() + p * kPanel;
+    T* value = scratch.values.data();
     for (Index i = 0; i < samples; ++i) {
-      T* z = scratch.tile.data() + i * kPanel;
-      activate<T>(activation_, z, z, nullptr, V * S::kLanes);
+      activate<T>(activation_, tile + i * kPanel, value, nullptr, V * S::kLanes);
       T* sums = scratch.outputs.data() + i * S::kLanes;
       for (int v = 0; v < V; ++v)
-        S::store(sums, S::load(sums) + S::load(a + v * S::kLanes) * S::load(z + v * S::kLanes));
+        S::store(sums, S::load(sums) + S::load(a + v * S::kLanes) * S::load(value + v * S::kLanes));
     }
   }
 
-  // tile(i, l) = r_i sigma'(z) of sample first + i and neuron l of panel p.
+  // h += sum_i r_i sigma'(z_i) x_i over the samples of a tile, for panel p; x is the packed tile.
+  void add_sums(const Panels<T>& net, const T* r, Index p, Index first, Index samples, const T* x,
+                Scratch& scratch, T* h, T* heads) const {
+    micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
+      constexpr int V = vectors();
+      if (!activation_.homogeneous()) {
+        weigh_smooth<V>(net, r, p, first, samples, scratch, heads);
+        add_tile<V>(samples, x, scratch, h);
+      } else if (activation_.slope == 0) {
+        add_weighted<V, false>(r, p, first, samples, x, scratch, h);
+      } else {
+        add_weighted<V, true>(r, p, first, samples, x, scratch, h);
+      }
+    });
+  }
+
   template <int V>
-  void weigh(const T* r, Index p, Index first, Index samples, T* tile) const {
+  void add_tile(Index samples, const T* x, const Scratch& scratch, T* h) const {
+    const T* tile = scratch.tile.data();
+    micro::blocks(shape_.d, [&](auto inputs, Index k) {
+      micro::sums<T, V, inputs()>(x + k * samples, samples, h + k * kPanel,
+                                  [&](Index i, typename S::Vector* b)
+                                      __attribute__((always_inline)) {
+                                        micro::unroll<V>(FEATCORE_EACH(v) {
+                                          b[v] = S::load(tile + i * kPanel + v * S::kLanes);
+                                        });
+                                      });
+    });
+  }
+
+  template <int V, bool Sloped>
+  void add_weighted(const T* r, Index p, Index first, Index samples, const T* x, Scratch& scratch,
+                    T* h) const {
     const auto* words = signs_.panel(p) + first;
     const T slope = static_cast<T>(activation_.slope);
-    for (Index i = 0; i < samples; ++i) {
-      const typename S::Vector on = S::fill(r[first + i]);
-      const typename S::Vector off = S::fill(slope * r[first + i]);
-      for (int v = 0; v < V; ++v) {
-        const auto bits = static_cast<unsigned>(words[i] >> (v * S::kLanes));
-        S::store(tile + i * kPanel + v * S::kLanes, S::select(bits, on, off));
-      }
+    if (shape_.d <= kMicroBlock) {  // too few uses to write the weights down
+      micro::blocks(shape_.d, [&](auto inputs, Index k) {
+        micro::sums<T, V, inputs()>(
+            x + k * samples, samples, h + k * kPanel,
+            [&](Index i, typename S::Vector* b) __attribute__((always_inline)) {
+              micro::weigh<T, V, Sloped>(words + i, r[first + i], slope, b);
+            });
+      });
+      return;
     }
+    for (Index i = 0; i < samples; ++i) {
+      typename S::Vector b[V];
+      micro::weigh<T, V, Sloped>(words + i, r[first + i], slope, b);
+      micro::unroll<V>(
+          FEATCORE_EACH(v) { S::store(scratch.tile.data() + i * kPanel + v * S::kLanes, b[v]); });
+    }
+    add_tile<V>(samples, x, scratch, h);
   }
 
-  // The same for a smooth activation, and sum_i r_i sigma(z) added to `heads`.
+  // tile(i, l) = r_i sigma'(z) of a smooth activation, and sum_i r_i sigma(z) added to `heads`.
   template <int V>
   void weigh_smooth(const Panels<T>& net, const T* r, Index p, Index first, Index samples,
                     Scratch& scratch, T* heads) const {
-    fill_tile<V>(net, p, first, samples, scratch.tile.data());
+    const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
     constexpr Index kWide = V * S::kLanes;
+    T* value = scratch.values.data();
     for (Index i = 0; i < samples; ++i) {
       T* derivative = scratch.tile.data() + i * kPanel;
-      T* value = scratch.values.data();
-      activate<T>(activation_, derivative, value, derivative, kWide);
+      activate<T>(activation_, tile + i * kPanel, value, derivative, kWide);
       for (Index l = 0; l < kWide; ++l) {
         heads[l] += r[first + i] * value[l];
         derivative[l] *= r[first + i];
@@ -253,12 +338,27 @@ class Kernel {
     }
   }
 
+  // heads += sum_i r_i sigma(z_i) of panel p, for given z of a homogeneous network.
+  void add_heads(const T* r, Index p, T* heads) const {
+    const T slope = static_cast<T>(activation_.slope);
+    const T* z = base_ + p * n_ * kPanel;
+    for (Index i = 0; i < n_; ++i)
+      for (Index l = 0; l < kPanel; ++l) {
+        const T value = z[i * kPanel + l];
+        heads[l] += r[i] * (value > 0 ? value : slope * value);
+      }
+  }
+
   Index n_;
   PanelShape<T> shape_;
   const T* x_;
   Activation activation_;
   bool keep_signs_;
+  bool products_ = true;
+  const T* base_ = nullptr;
+  T scale_ = 1;
   Partition<T> cut_;
+  PackedInputs<T> inputs_;
   Signs<T> signs_;
   std::vector<T> partial_outputs_;  // (chunks, n)
   Buffer<T> partial_sums_;          // (groups - 1, panels, d, kPanel)

@@ -27,7 +27,11 @@ class Monitor {
   // The position that `poll` reports; written by the calling thread only.
   std::int64_t position = 0;
 
-  void tick() {
+  // Looks at the clock once in a while: after `work` (flops) that takes some microseconds.
+  void tick(double work) {
+    work_ += work;
+    if (work_ < kWorthALook) return;
+    work_ = 0;
     const Clock::time_point now = Clock::now();
     if (now < next_) return;
     if (!poll()) request_stop();
@@ -41,8 +45,10 @@ class Monitor {
  private:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds kInterval{20};
+  static constexpr double kWorthALook = 1e6;
 
   std::atomic<bool> stop_{false};
+  double work_ = 0;  // since the last look; of the calling thread, as `next_`
   Clock::time_point next_ = Clock::now() + kInterval;
 };
 

@@ -12,7 +12,7 @@
 
 #include "featcore/form.hpp"
 #include "featcore/objective.hpp"
-#include "featcore/spectrum.hpp"
+#include "featcore/weights.hpp"
 
 namespace featcore {
 
@@ -26,7 +26,7 @@ struct SplitState {
 
 template <class T>
 struct Snapshot {
-  NetworkView<T> net;
+  const Weights<T>* weights = nullptr;
   const double* balance = nullptr;  // a_j^2 - |w_j|^2 at the start of the run
   std::vector<SplitState<T>> splits;
 };
@@ -79,59 +79,13 @@ double accuracy(const SplitState<T>& s, const T* labels) {
   return right / s.objective->total_weight();
 }
 
-template <class T>
-double largest_entry(const T* w, Index d) {
-  double largest = 0;
-  for (Index k = 0; k < d; ++k) largest = std::max(largest, std::abs(static_cast<double>(w[k])));
-  return largest;
-}
-
-template <class T>
-double norm(const T* w, Index d) {
-  // Scaled, so that norms of 1e-200 are right.
-  const double largest = largest_entry(w, d);
-  if (!(largest > 0) || !std::isfinite(largest)) return largest;
-  double sum = 0;
-  for (Index k = 0; k < d; ++k) {
-    const double scaled = static_cast<double>(w[k]) / largest;
-    sum += scaled * scaled;
-  }
-  return largest * std::sqrt(sum);
-}
-
-// 0 for a zero vector. Each vector is scaled by its largest entry: lengths of 1e-300 and 1e300 are
-// right.
-template <class T>
-double cosine(const T* w, const double* v, Index d) {
-  const double w_scale = largest_entry(w, d);
-  const double v_scale = largest_entry(v, d);
-  if (!(w_scale > 0) || !(v_scale > 0)) return 0.0;
-  double ww = 0, wv = 0, vv = 0;
-  for (Index k = 0; k < d; ++k) {
-    const double x = static_cast<double>(w[k]) / w_scale;
-    const double y = v[k] / v_scale;
-    ww += x * x;
-    wv += x * y;
-    vv += y * y;
-  }
-  return std::clamp(wv / std::sqrt(ww * vv), -1.0, 1.0);
-}
-
 // (neuron, direction)
 template <class T>
 void cosines(const Snapshot<T>& s, const ObservableRequest& request, const Team& team,
              double* out) {
-  constexpr Index kBlock = 64;
-  const NetworkView<T>& net = s.net;
-  const Index k = request.direction_count;
-  const Team sized = team.for_work(4.0 * static_cast<double>(net.m * net.d * k));
-  sized.for_each(ceil_div(net.m, kBlock), [&](Index block, const Worker& worker) {
-    for (Index j = block * kBlock; j < std::min(net.m, (block + 1) * kBlock) && !worker.stop(); ++j)
-      for (Index q = 0; q < k; ++q) {
-        const double c = cosine(net.W + j * net.d, request.directions + q * net.d, net.d);
-        out[j * k + q] = request.absolute ? std::abs(c) : c;
-      }
-  });
+  s.weights->cosines(request.directions, request.direction_count, team, out);
+  if (!request.absolute) return;
+  for (Index q = 0; q < s.weights->m() * request.direction_count; ++q) out[q] = std::abs(out[q]);
 }
 
 // (direction, sign, statistic): mean, min, max over the neurons with a_j of that sign, and the
@@ -139,34 +93,29 @@ void cosines(const Snapshot<T>& s, const ObservableRequest& request, const Team&
 template <class T>
 void alignment(const Snapshot<T>& s, const ObservableRequest& request, const Team& team,
                double* out) {
-  const NetworkView<T>& net = s.net;
+  const Weights<T>& weights = *s.weights;
   const Index k = request.direction_count;
-  std::vector<double> all(static_cast<std::size_t>(net.m * k));
+  std::vector<double> all(static_cast<std::size_t>(weights.m() * k));
   cosines(s, request, team, all.data());
+  std::vector<double> of_mean(static_cast<std::size_t>(k));
   for (Index sign = 0; sign < 2; ++sign) {
-    const auto member = [&](Index j) { return sign == 0 ? net.a[j] > 0 : net.a[j] < 0; };
-    std::vector<double> mean_weight(static_cast<std::size_t>(net.d), 0.0);
-    Index members = 0;
-    for (Index j = 0; j < net.m; ++j) {
-      if (!member(j)) continue;
-      ++members;
-      for (Index c = 0; c < net.d; ++c)
-        mean_weight[static_cast<std::size_t>(c)] += static_cast<double>(net.W[j * net.d + c]);
-    }
+    std::vector<Index> members;
+    for (Index j = 0; j < weights.m(); ++j)
+      if (sign == 0 ? weights.head()[j] > 0 : weights.head()[j] < 0) members.push_back(j);
+    if (!members.empty()) weights.sum_cosines(members, request.directions, k, team, of_mean.data());
     for (Index q = 0; q < k; ++q) {
       double* statistics = out + (q * 2 + sign) * 4;
       std::fill_n(statistics, 4, kNaN);
-      if (members == 0) continue;
+      if (members.empty()) continue;
       double sum = 0, least = 1, most = -1;
-      for (Index j = 0; j < net.m; ++j) {
-        if (!member(j)) continue;
+      for (const Index j : members) {
         const double c = all[static_cast<std::size_t>(j * k + q)];
         sum += c;
         least = std::min(least, c);
         most = std::max(most, c);
       }
-      const double mean_cosine = cosine(mean_weight.data(), request.directions + q * net.d, net.d);
-      statistics[0] = sum / static_cast<double>(members);
+      const double mean_cosine = of_mean[static_cast<std::size_t>(q)];
+      statistics[0] = sum / static_cast<double>(members.size());
       statistics[1] = least;
       statistics[2] = most;
       statistics[3] = request.absolute ? std::abs(mean_cosine) : mean_cosine;
@@ -204,7 +153,7 @@ const std::vector<ObservableEntry<T>>& observable_table() {
          const auto& objective = *s.splits[0].objective;
          *out = objective.loss(s.splits[0].f, team) + objective.output_penalty(s.splits[0].f);
          if (const double decay = objective.spec().weight_decay; decay != 0)
-           *out += 0.5 * decay * parameter_norm_squared(s.net);
+           *out += 0.5 * decay * s.weights->parameter_norm_squared(team);
        }},
       {"accuracy", "", true, false,
        [](const S& s, const R&, Index k, const Team&, double* out) {
@@ -224,8 +173,8 @@ const std::vector<ObservableEntry<T>>& observable_table() {
          *out = smallest_margin(s.splits[static_cast<std::size_t>(k)]);
        }},
       {"normalised_margin", "", true, false,
-       [](const S& s, const R&, Index k, const Team&, double* out) {
-         const double norm = parameter_norm_squared(s.net);
+       [](const S& s, const R&, Index k, const Team& team, double* out) {
+         const double norm = s.weights->parameter_norm_squared(team);
          *out = norm > 0 ? smallest_margin(s.splits[static_cast<std::size_t>(k)]) / norm : 0.0;
        }},
       {"margins", "sample", false, false,
@@ -234,12 +183,12 @@ const std::vector<ObservableEntry<T>>& observable_table() {
            out[i] = margin(s.splits[0], i);
        }},
       {"norms", "neuron", false, false,
-       [](const S& s, const R&, Index, const Team&, double* out) {
-         for (Index j = 0; j < s.net.m; ++j) out[j] = norm(s.net.W + j * s.net.d, s.net.d);
+       [](const S& s, const R&, Index, const Team& team, double* out) {
+         s.weights->norms(team, out);
        }},
       {"head", "neuron", false, false,
        [](const S& s, const R&, Index, const Team&, double* out) {
-         for (Index j = 0; j < s.net.m; ++j) out[j] = static_cast<double>(s.net.a[j]);
+         std::copy_n(s.weights->head(), s.weights->m(), out);
        }},
       {"cosines", "neuron direction", false, false,
        [](const S& s, const R& r, Index, const Team& team, double* out) {
@@ -259,21 +208,28 @@ const std::vector<ObservableEntry<T>>& observable_table() {
        }},
       {"stable_rank", "", false, false,
        [](const S& s, const R&, Index, const Team& team, double* out) {
-         const double top = singular_values(s.net, 1, team)[0];
-         const double frobenius = norm(s.net.W, s.net.m * s.net.d);
+         const double top = s.weights->singular_values(1, team)[0];
+         std::vector<double> norms(static_cast<std::size_t>(s.weights->m()));
+         s.weights->norms(team, norms.data());
+         const double frobenius = norm(norms.data(), s.weights->m());
          const double ratio = top > 0 ? frobenius / top : 0.0;
          *out = ratio * ratio;
        }},
       {"singular_values", "rank", false, false,
        [](const S& s, const R& r, Index, const Team& team, double* out) {
-         const std::vector<double> values = singular_values(s.net, r.count, team);
+         const std::vector<double> values = s.weights->singular_values(r.count, team);
          std::copy(values.begin(), values.end(), out);
        }},
       {"balance_drift", "", false, false,
-       [](const S& s, const R&, Index, const Team&, double* out) {
+       [](const S& s, const R&, Index, const Team& team, double* out) {
+         std::vector<double> squares(static_cast<std::size_t>(s.weights->m()));
+         s.weights->squared_norms(team, squares.data());
          double most = 0;
-         for (Index j = 0; j < s.net.m; ++j)
-           most = std::max(most, std::abs(balance(s.net, j) - s.balance[j]));
+         for (Index j = 0; j < s.weights->m(); ++j) {
+           const double a = static_cast<double>(s.weights->head()[j]);
+           const double now = a * a - squares[static_cast<std::size_t>(j)];
+           most = std::max(most, std::abs(now - s.balance[j]));
+         }
          *out = most;
        }},
   };

@@ -49,10 +49,10 @@ struct PanelShape {
 
   Index panels() const { return ceil_div(m, kPanel); }
   Index stride() const { return d * kPanel; }  // of a panel of W
-  // Vectors of a panel that hold neurons: fewer in the last one.
+  // Neurons of a panel, and vectors that hold them: fewer in the last one.
+  Index neurons(Index panel) const { return std::min(kPanel, m - panel * kPanel); }
   int vectors(Index panel) const {
-    const Index neurons = std::min(kPanel, m - panel * kPanel);
-    return static_cast<int>(ceil_div(neurons, Simd<T>::kLanes));
+    return static_cast<int>(ceil_div(neurons(panel), Simd<T>::kLanes));
   }
 };
 

@@ -55,8 +55,9 @@ class Worker {
  public:
   Worker(int id_, Monitor& monitor) : id(id_), monitor_(&monitor) {}
 
-  bool stop() const {
-    if (id == 0) monitor_->tick();
+  // `work`: flops since it was asked last, as many as a look at the clock is worth if unknown.
+  bool stop(double work = 1e6) const {
+    if (id == 0) monitor_->tick(work);
     return monitor_->stop_requested();
   }
 
@@ -65,6 +66,9 @@ class Worker {
  private:
   Monitor* monitor_;
 };
+
+// What an item is taken to cost at least where it does not say (flops).
+constexpr double kItemWork = 2e4;
 
 // Threads that share the items of one loop after another. A loop is over when its items are done,
 // not when every thread has come by: a thread that the system has put aside holds nobody up.
@@ -91,7 +95,7 @@ class Crew {
     }
     Patience patience;
     while (pending_.load(std::memory_order_acquire) != 0) {
-      monitor_->tick();
+      monitor_->tick(kItemWork);
       patience.wait();
     }
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
@@ -143,7 +147,7 @@ class Crew {
       if ((ticket & kCountMask) == 0) return false;
     } while (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acquire));
     const Index item = static_cast<Index>(ticket & kCountMask) - 1;
-    if (!worker.stop()) {
+    if (!worker.stop(kItemWork)) {
       try {
         call_(context_, item, worker);
       } catch (...) {
@@ -231,7 +235,7 @@ class Team {
       crew_->share(items, body);
     } else {
       const Worker worker(0, *monitor_);
-      for (Index item = 0; item < items && !worker.stop(); ++item) body(item, worker);
+      for (Index item = 0; item < items && !worker.stop(kItemWork); ++item) body(item, worker);
     }
     if (monitor_->stop_requested()) throw Stopped{};
   }

@@ -39,7 +39,7 @@ template <class T>
 struct Partition {
   // Of a tile, at most: what is weighed for one panel stays in the first-level cache.
   static constexpr Index kSamples =
-      32 * 1024 / (Simd<T>::kPanel * static_cast<Index>(sizeof(T))) / kMicroBlock * kMicroBlock;
+      24 * 1024 / (Simd<T>::kPanel * static_cast<Index>(sizeof(T))) / kMicroBlock * kMicroBlock;
 
   Cut sample_tiles;
   Cut panel_chunks;   // each sums its own outputs
@@ -61,7 +61,11 @@ struct Partition {
     const Index chunks = std::clamp<Index>(kBudget / n, 1, std::min(wanted_chunks, kMostChunks));
     panel_chunks = Cut(panels, chunks, 1);
     const Index affordable = std::max<Index>(1, kBudget / (panels * Simd<T>::kPanel * d));
-    const Index wanted = ceil_div(kEnoughUnits, panel_chunks.pieces());
+    // ... and a small network is not cut: its groups would cost more to add up than they share.
+    constexpr double kWorthCutting = 1e6;  // flops
+    const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
+    const Index worthwhile = static_cast<Index>(std::min(work / kWorthCutting, 1e6)) + 1;
+    const Index wanted = std::min(ceil_div(kEnoughUnits, panel_chunks.pieces()), worthwhile);
     const Index groups = std::clamp<Index>(wanted, 1, std::min(sample_tiles.pieces(), affordable));
     sample_groups = Cut(sample_tiles.pieces(), groups, 1);
   }

@@ -1,13 +1,14 @@
 // The primal form: iterates W and a themselves, in panels.
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "featcore/form.hpp"
 #include "featcore/kernel.hpp"
+#include "featcore/layer_move.hpp"
 
 namespace featcore {
 
@@ -45,30 +46,37 @@ class PrimalForm final : public Form<T> {
 
   StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
                 const Team& team) override {
-    const Move move{static_cast<T>(step_size * rates.W), static_cast<T>(step_size * rates.a),
-                    static_cast<T>(weight_decay), rates, measure};
+    const LayerMove<T> move(step_size, rates, weight_decay, measure);
     const PanelShape<T>& shape = now_.shape;
     infos_.assign(static_cast<std::size_t>(shape.panels()), StepInfo());
     splits_[0]->kernel.gradient_sums(now_, r, team, next_.W.data(), [&](Index p, T* h, const T* g) {
-      infos_[static_cast<std::size_t>(p)] = move_panel(move, p, h, g);
+      constexpr Index kPanel = PanelShape<T>::kPanel;
+      const T* w = now_.W.data() + p * shape.stride();
+      const T* a = now_.a.data() + p * kPanel;
+      StepInfo& info = infos_[static_cast<std::size_t>(p)];
+      if (measure) info.squared_gradient = move.squared_field(shape.d, w, a, h);
+      info.finite = move.weights(shape.d, w, a, h);
+      move.head(shape.neurons(p), a, g, next_.a.data() + p * kPanel, info);
     });
-    StepInfo info;
-    for (const StepInfo& panel : infos_) {
-      info.squared_gradient += panel.squared_gradient;
-      info.finite = info.finite && panel.finite;
+    swap();
+    return total(infos_);
+  }
+
+  void undo() override { swap(); }
+
+  const Weights<T>& weights() override {
+    if (!weights_) {
+      const PanelShape<T>& shape = now_.shape;
+      weights_ = std::make_unique<RowWeights<T>>(shape.m, shape.d, now_.a.data(), [this] {
+        rows_.resize(static_cast<std::size_t>(now_.shape.m * now_.shape.d));
+        Panels<T>::rows(now_.shape, now_.W.data(), rows_.data());
+        return static_cast<const T*>(rows_.data());
+      });
     }
-    std::swap(now_, next_);
-    return info;
+    return *weights_;
   }
 
-  void undo() override { std::swap(now_, next_); }
-
-  NetworkView<T> network() override {
-    const PanelShape<T>& shape = now_.shape;
-    rows_.resize(static_cast<std::size_t>(shape.m * shape.d));
-    Panels<T>::rows(shape, now_.W.data(), rows_.data());
-    return {shape.m, shape.d, rows_.data(), now_.a.data()};
-  }
+  const Panels<T>& panels() const { return now_; }
 
  private:
   struct Split {
@@ -82,56 +90,15 @@ class PrimalForm final : public Form<T> {
     std::vector<T> f;
   };
 
-  struct Move {
-    T eta_W;
-    T eta_a;
-    T decay;
-    Rates rates;
-    bool measure;
-  };
-
-  // h, where the kernel left its sums, becomes the new weights in place: no gradient is stored.
-  StepInfo move_panel(const Move& move, Index p, T* h, const T* g) {
-    constexpr Index kPanel = PanelShape<T>::kPanel;
-    constexpr T kMost = largest_sound<T>();
-    const PanelShape<T>& shape = now_.shape;
-    const T* w = now_.W.data() + p * shape.stride();
-    const T* a = now_.a.data() + p * kPanel;
-    T* a_next = next_.a.data() + p * kPanel;
-    double squared[kPanel] = {};
-    T bad[kPanel] = {};
-    for (Index k = 0; k < shape.d; ++k) {
-      T* row = h + k * kPanel;
-      const T* old = w + k * kPanel;
-      if (move.rates.W == 0) {
-        std::copy_n(old, kPanel, row);
-        continue;
-      }
-      if (move.measure)
-        for (Index l = 0; l < kPanel; ++l) {
-          const double field = static_cast<double>(a[l] * row[l] - move.decay * old[l]);
-          squared[l] += field * field;
-        }
-      for (Index l = 0; l < kPanel; ++l) {
-        row[l] = old[l] + move.eta_W * (a[l] * row[l] - move.decay * old[l]);
-        bad[l] = std::abs(row[l]) <= kMost ? bad[l] : T(1);
-      }
-    }
-    StepInfo info;
-    const Index neurons = std::min(kPanel, shape.m - p * kPanel);  // padding stays zero
-    for (Index l = 0; l < neurons; ++l) {
-      const T field = g[l] - move.decay * a[l];
-      a_next[l] = move.rates.a != 0 ? a[l] + move.eta_a * field : a[l];
-      if (move.rates.a != 0) squared[l] += static_cast<double>(field) * static_cast<double>(field);
-      info.squared_gradient += squared[l];
-      info.finite = info.finite && bad[l] == T(0) && std::abs(a_next[l]) <= kMost;
-    }
-    return info;
+  void swap() {
+    std::swap(now_, next_);
+    weights_.reset();
   }
 
   Panels<T> now_;
   Panels<T> next_;  // after a step: the weights before it
   std::vector<T> rows_;
+  std::unique_ptr<RowWeights<T>> weights_;  // of now_, once asked for
   std::vector<StepInfo> infos_;
   std::vector<std::unique_ptr<Split>> splits_;
 };

@@ -63,14 +63,15 @@ class Recorder {
         entries_[c]->evaluate(snapshot, column.request, column.splits[static_cast<std::size_t>(s)],
                               team, column.out + (rows_ * splits + s) * column.size);
     }
-    on_row(rows_, position, snapshot.net);
+    on_row(rows_, position, *snapshot.weights, team);
     steps_[rows_] = position;
     ++rows_;
   }
 
  protected:
   // For observers outside the core; called on the thread of the run.
-  virtual void on_row(Index /*row*/, std::int64_t /*position*/, const NetworkView<T>& /*net*/) {}
+  virtual void on_row(Index /*row*/, std::int64_t /*position*/, const Weights<T>& /*weights*/,
+                      const Team& /*team*/) {}
 
  private:
   std::vector<std::int64_t> schedule_;

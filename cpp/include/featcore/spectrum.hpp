@@ -18,16 +18,16 @@ namespace featcore {
 
 namespace detail {
 
-// (W/top)^T (W/top) if d <= m, else the other way round. Column blocks are independent,
-// and each runs over W in a fixed order.
+// (W/top)^T (W/top) if `by_columns`, else (W/top) (W/top)^T. Column blocks are independent, and
+// each runs over W in a fixed order.
 template <class T>
-ColMatrix<double> smaller_gram(const NetworkView<T>& net, double top, const Team& team) {
+ColMatrix<double> gram_matrix(const NetworkView<T>& net, bool by_columns, double top,
+                              const Team& team) {
   constexpr Index kBlock = 64;
   constexpr Index kDepth = 256;
   const ConstRows<T> W(net.W, net.m, net.d);
-  const bool by_columns = net.d <= net.m;
-  const Index size = std::min(net.m, net.d);
-  const Index depth = std::max(net.m, net.d);
+  const Index size = by_columns ? net.d : net.m;
+  const Index depth = by_columns ? net.m : net.d;
   ColMatrix<double> gram(size, size);
   team.for_each(ceil_div(size, kBlock), [&](Index block, const Worker& worker) {
     const Index first = block * kBlock;
@@ -121,6 +121,22 @@ inline std::vector<double> dense_eigenvalues(const ColMatrix<double>& gram, Inde
 
 }  // namespace detail
 
+// Largest `count` singular values of top * A, descending, from the smaller Gram matrix of A; zero
+// past its size.
+inline std::vector<double> singular_values_of_gram(const ColMatrix<double>& gram, double top,
+                                                   Index count, const Team& team) {
+  const Index size = gram.rows();
+  const Index wanted = std::min(count, size);
+  constexpr Index kDense = 128;
+  const std::vector<double> squares = size <= kDense || wanted > size / 8
+                                          ? detail::dense_eigenvalues(gram, wanted, team)
+                                          : detail::krylov_eigenvalues(gram, wanted, team);
+  std::vector<double> result(static_cast<std::size_t>(count), 0.0);
+  for (std::size_t k = 0; k < squares.size(); ++k)
+    result[k] = top * std::sqrt(std::max(0.0, squares[k]));
+  return result;
+}
+
 // Largest `count` singular values of W, descending, zero past the rank. `count` at least 1.
 template <class T>
 std::vector<double> singular_values(const NetworkView<T>& net, Index count,
@@ -129,21 +145,11 @@ std::vector<double> singular_values(const NetworkView<T>& net, Index count,
   const Team team = whole_team.for_work(static_cast<double>(net.m) * static_cast<double>(net.d) *
                                         static_cast<double>(size));
   const double top = static_cast<double>(ConstRows<T>(net.W, net.m, net.d).cwiseAbs().maxCoeff());
-  std::vector<double> result(static_cast<std::size_t>(count), 0.0);
-  if (!(top > 0) || !std::isfinite(top)) {
-    if (!std::isfinite(top)) std::fill(result.begin(), result.end(), top);
-    return result;
-  }
+  if (!(top > 0) || !std::isfinite(top))
+    return std::vector<double>(static_cast<std::size_t>(count), std::isfinite(top) ? 0.0 : top);
   // Scaled to order one: squares of tiny weights would underflow.
-  const ColMatrix<double> gram = detail::smaller_gram(net, top, team);
-  const Index wanted = std::min(count, size);
-  constexpr Index kDense = 128;
-  const std::vector<double> squares = size <= kDense || wanted > size / 8
-                                          ? detail::dense_eigenvalues(gram, wanted, team)
-                                          : detail::krylov_eigenvalues(gram, wanted, team);
-  for (std::size_t k = 0; k < squares.size(); ++k)
-    result[k] = top * std::sqrt(std::max(0.0, squares[k]));
-  return result;
+  return singular_values_of_gram(detail::gram_matrix(net, net.d <= net.m, top, team), top, count,
+                                 team);
 }
 
 }  // namespace featcore

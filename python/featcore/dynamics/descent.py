@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featcore import losses, observables
-from featcore._dispatch import core, resolve_threads
+from featcore._dispatch import core, free_memory, resolve_threads
 from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.gradient import REDUCTIONS, split_tuple
@@ -23,6 +23,7 @@ from featcore.network import TwoLayerNet
 from featcore.observables import Columns, Function, Observable, check_match, check_net
 
 LAYERS = ("W", "a")
+FORMS = ("auto", "primal", "gram", "projected")
 
 
 def descend(
@@ -43,6 +44,7 @@ def descend(
     loss_target: float | None = None,
     gradient_target: float | None = None,
     wall_time: float | None = None,
+    form: str = "auto",
     num_threads: int | None = None,
     progress: bool = False,
     on_interrupt: str = "raise",
@@ -85,6 +87,10 @@ def descend(
         most this.
     wall_time : float, optional
         Stop after this many seconds.
+    form : {"auto", "primal", "gram", "projected"}
+        Coordinates that are iterated; they agree to rounding, and differ in speed only. "primal": W. "gram":
+        pre-activations, for n well below 2d. "projected": W in the span of x, for rank(x) well below d.
+        "auto" chooses by arithmetic on n, d, m and the rank; `run.outcome.form` tells.
     num_threads : int, optional
         Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
     progress : bool
@@ -101,6 +107,8 @@ def descend(
     ------
     TypeError, ValueError
         For arguments that do not fit; the message names the argument and the remedy.
+    MemoryError
+        Before the run, with the number, if it needs more memory than is free.
     Interrupted
         On Ctrl-C, within 0.1 s; `.run` has all that was recorded. The unfinished step is dropped. (What
         another signal handler raises comes as it is, with the run as its attribute `run`.)
@@ -109,7 +117,8 @@ def descend(
 
     Notes
     -----
-    Memory: one bit a (neuron, sample) pair, three copies of W, and tiles; no n×m matrix of numbers.
+    Memory beyond the arrays that come and go, in the primal form: one bit a (neuron, sample) pair, three copies of
+    W, and at most 64 MiB; no n×m matrix of numbers. The Gram form takes six of them.
 
     Examples
     --------
@@ -153,7 +162,12 @@ def descend(
         "net_sha256": net.sha256(),
         "provenance": [_plain(split.provenance) for split in splits.values()],
     }
-    state = State(State.VERSION, "primal", 0, {"balance": observables.balance(net)})
+    state = State(
+        State.VERSION,
+        choice("form", form, FORMS),
+        0,
+        {"balance": observables.balance(net)},
+    )
     return _drive(
         _Segment(net, state, splits, observed, problem, settings, last, _recording(record), stops),
         resolve_threads(num_threads),
@@ -234,7 +248,7 @@ def _drive(
 
     began = clock.perf_counter()
     with _Bar(progress, first, segment.last) as bar:
-        status, step, rows, form, threads, error = core.descend(
+        status, step, rows, form, threads, error, form_state = core.descend(
             W,
             a,
             sigma.name,
@@ -257,6 +271,9 @@ def _drive(
             on_row if columns.has_functions else None,
             bar.update,
             num_threads,
+            segment.state.form,
+            segment.state.form_arrays,
+            free_memory(),
         )
         bar.close_at(step)
     seconds = clock.perf_counter() - began
@@ -282,7 +299,7 @@ def _drive(
             seconds=seconds + (earlier.outcome.seconds if earlier is not None else 0.0),
         ),
         settings=segment.settings,
-        state=State(State.VERSION, form, step, segment.state.arrays),
+        state=segment.state.followed_by(form, step, form_state),
         rows=kept,
         observed=segment.observed,
         splits=segment.splits,
@@ -377,7 +394,7 @@ def record_point(run: Run) -> Rows:
     if columns.has_functions:
         columns.on_row(0, run.net)
     settings = run.settings
-    *_, error = core.descend(
+    *_, error, _ = core.descend(
         run.net.W.copy(),
         run.net.a.copy(),
         run.net.activation.name,
@@ -397,6 +414,8 @@ def record_point(run: Run) -> Rows:
         None,
         None,
         run.outcome.num_threads,
+        run.state.form,
+        run.state.form_arrays,
     )
     if error is not None:  # a signal: the row is not there
         raise error

@@ -58,6 +58,16 @@ class State:
 
     VERSION = 1
 
+    @property
+    def form_arrays(self) -> dict[str, NDArray[Any]]:
+        """Coordinates of the form; none for the weights themselves."""
+        return {name: array for name, array in self.arrays.items() if name != "balance"}
+
+    def followed_by(self, form: str, step: int, form_arrays: Mapping[str, NDArray[Any]]) -> State:
+        """Return the state at `step`; without new coordinates, the run has not moved."""
+        arrays = form_arrays or self.form_arrays
+        return State(self.VERSION, form, step, {"balance": self.arrays["balance"], **arrays})
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:

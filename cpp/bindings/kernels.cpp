@@ -1,0 +1,6 @@
+#include "kernels.hpp"
+
+namespace featcore {
+template class Kernel<double>;
+template class Kernel<float>;
+}  // namespace featcore

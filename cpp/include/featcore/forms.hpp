@@ -1,0 +1,100 @@
+// Which form moves a network: arithmetic on shapes and on the rank of the samples, never a timing,
+// so that bits do not depend on the machine's mood.
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "featcore/gram.hpp"
+#include "featcore/primal.hpp"
+#include "featcore/projected.hpp"
+#include "featcore/span.hpp"
+
+namespace featcore {
+
+// A form that owns the basis it was built on.
+template <class T>
+struct ChosenForm {
+  std::vector<T> basis;
+  std::unique_ptr<Form<T>> form;
+};
+
+// Cost of a step in flops, over n m.
+struct FormCosts {
+  static double primal(Index d) { return 4.0 * static_cast<double>(d); }
+  // Pre-activations and coefficients pass through memory.
+  static double gram(Index n) { return 2.0 * static_cast<double>(n) + 12; }
+  // A little dearer than the primal form at the same dimension: it must earn the projection.
+  static double projected(Index rank) { return 4.4 * static_cast<double>(rank) + 4; }
+};
+
+// What a form takes beyond the samples and the weights that come and go, in bytes.
+template <class T>
+double form_memory(const std::string& form, const NetworkView<T>& net,
+                   const std::vector<SplitView<T>>& splits, Index rank) {
+  constexpr double kTiles = 64.0 * 1024 * 1024;
+  constexpr double kSize = sizeof(T);
+  const double n = static_cast<double>(splits[0].n);
+  const double m = static_cast<double>(net.m);
+  const double weights = kSize * m * static_cast<double>(net.d);
+  double all = 0;
+  for (const SplitView<T>& split : splits) all += static_cast<double>(split.n);
+  if (form == "primal") return kTiles + all * m / 8 + 3 * weights;
+  const double k = form == "gram" ? n : static_cast<double>(rank);
+  const double others = kSize * (all - n) * (m + k);
+  const double own = form == "gram" ? kSize * (5 * n * m + 2 * n * n)
+                                    : kSize * (4 * k * m + k * (static_cast<double>(net.d) + n));
+  return kTiles + all * m / 8 + 2 * weights + own + others;
+}
+
+// `wanted`: primal, gram, projected, or auto. With a `state`, the form goes on where it was left;
+// `start` has then the weights at the start of the run and the present head. Everything that the
+// arguments point to must outlive the form. `fits(name, bytes)` is asked before anything large is
+// made.
+template <class T, class Fits>
+ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start,
+                          Activation activation, const std::vector<SplitView<T>>& splits,
+                          bool signs_of_all_splits, const FormState<T>* state, const Team& team,
+                          Fits&& fits) {
+  ChosenForm<T> result;
+  const Index n = splits[0].n;
+  const Index d = start.d;
+  std::string name = wanted;
+  if (name == "auto") {
+    name = FormCosts::gram(n) < 0.9 * FormCosts::primal(d) ? "gram" : "primal";
+    const double best = name == "gram" ? FormCosts::gram(n) : FormCosts::primal(d);
+    const Index most = static_cast<Index>((0.9 * best - 4) / 4.4);
+    // Looking for the rank costs about as much as d / 4m steps.
+    const bool worth_a_look = d >= 32 && d <= 4 * start.m && std::min(n, d) <= 2048 && most >= 1;
+    if (worth_a_look && may_lack_rank(n, d, splits[0].x, team)) {
+      result.basis = span_basis(n, d, splits[0].x, most, team);
+      if (!result.basis.empty()) name = "projected";
+    }
+  } else if (name == "projected") {
+    if (state) {
+      for (const FormArray<T>& array : *state)
+        if (array.name == "basis" && array.columns == d) result.basis = array.values;
+    } else {
+      result.basis = span_basis(n, d, splits[0].x, std::min(n, d), team);
+    }
+    if (result.basis.empty()) throw std::invalid_argument("the state has no basis");
+  }
+  const Index rank = static_cast<Index>(result.basis.size()) / d;
+  fits(name, form_memory(name, start, splits, rank));
+  if (name == "primal")
+    result.form = std::make_unique<PrimalForm<T>>(start, activation, splits, signs_of_all_splits);
+  else if (name == "gram")
+    result.form =
+        std::make_unique<GramForm<T>>(start, activation, splits, signs_of_all_splits, state, team);
+  else if (name == "projected")
+    result.form = std::make_unique<ProjectedForm<T>>(start, rank, result.basis.data(), activation,
+                                                     splits, signs_of_all_splits, state, team);
+  else
+    throw std::invalid_argument("unknown form '" + name + "'");
+  return result;
+}
+
+}  // namespace featcore

@@ -1,0 +1,93 @@
+// The projected form: where the samples span few directions, W moves in these alone. With an
+// orthonormal basis Q of the span, (rank, d), it iterates W Q^T on the samples X Q^T.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "featcore/primal.hpp"
+#include "featcore/span_form.hpp"
+
+namespace featcore {
+
+template <class T>
+class ProjectedForm final : public SpanForm<T> {
+ public:
+  // `basis` is (rank, d) and must outlive the form.
+  ProjectedForm(const NetworkView<T>& start, Index rank, const T* basis, Activation activation,
+                const std::vector<SplitView<T>>& splits, bool signs_of_all_splits,
+                const FormState<T>* state, const Team& team)
+      : SpanForm<T>(start, rank, basis, state ? form_array(*state, "scale", 1, 1)[0] : T(1), splits,
+                    activation, signs_of_all_splits, team),
+        basis_(basis),
+        x_(static_cast<std::size_t>(splits[0].n * rank)),
+        D_(start.m, rank) {
+    row_products(splits[0].n, splits[0].x, rank, basis, start.d, team, x_.data());
+    const std::vector<T> W =
+        state ? form_array(*state, "weights", start.m, rank) : this->rows(this->start_products());
+    const SplitView<T>& whole = splits[0];
+    inner_ = std::make_unique<PrimalForm<T>>(
+        NetworkView<T>{start.m, rank, W.data(), start.a}, activation,
+        std::vector<SplitView<T>>{{whole.n, rank, x_.data(), whole.y, nullptr, nullptr}}, false);
+  }
+
+  const char* name() const override { return "projected"; }
+  double flops() const override { return inner_->flops(); }
+
+  StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
+                const Team& team) override {
+    StepInfo info = inner_->step(r, step_size, rates, weight_decay, measure, team);
+    if (measure && rates.W != 0 && weight_decay != 0)
+      info.squared_gradient += weight_decay * weight_decay * squared_rest(team);
+    const LayerMove<T> move(step_size, rates, weight_decay, measure);
+    this->moved(move.moves_W ? 1 - move.eta_W * move.decay : T(1));
+    return info;
+  }
+
+  void undo() override {
+    inner_->undo();
+    this->moved_back();
+  }
+
+  FormState<T> state() const override {
+    FormState<T> state = this->span_state();
+    const PanelShape<T>& shape = inner_->panels().shape;
+    state.push_back(
+        {"basis", shape.d, this->start().d, {basis_, basis_ + shape.d * this->start().d}});
+    state.push_back({"weights", shape.m, shape.d, this->rows(inner_->panels())});
+    return state;
+  }
+
+ protected:
+  const T* train_outputs(const Team& team) override { return inner_->outputs(0, team); }
+  const Signs<T>* train_signs() const override { return inner_->signs(0); }
+  const Panels<T>& products() override { return inner_->panels(); }
+
+  // D = W Q^T - s W_0 Q^T.
+  const Panels<T>& coefficients() override {
+    const Panels<T>& now = inner_->panels();
+    const T* start = this->start_products().W.data();
+    for (Index q = 0; q < now.W.size(); ++q)
+      D_.W.data()[q] = now.W.data()[q] - this->scale() * start[q];
+    std::copy_n(now.a.data(), now.a.size(), D_.a.data());
+    return D_;
+  }
+
+ private:
+  // |s W_0|^2 outside the span.
+  double squared_rest(const Team& team) {
+    double sum = 0;
+    for (const double square : this->start_squares(team)) sum += square;
+    const Panels<T>& inside = this->start_products();
+    sum -= squared_norm(inside.W.data(), inside.W.size());
+    const double s = static_cast<double>(this->scale());
+    return s * s * std::max(0.0, sum);
+  }
+
+  const T* basis_;
+  std::vector<T> x_;  // X Q^T, (n, rank)
+  std::unique_ptr<PrimalForm<T>> inner_;
+  Panels<T> D_;
+};
+
+}  // namespace featcore
