@@ -279,7 +279,9 @@ def test_the_functions_at_the_top_explain_themselves_by_example(name):
     if len(takes) > 1:
         described = text.split("Parameters\n", 1)[-1]
         for parameter in takes:
-            assert re.search(rf"^(.*, )?{parameter}(, .*)? :", described, re.M), parameter
+            assert re.search(rf"^(.*, )?(\*\*)?{parameter}(, .*)?( :|$)", described, re.M), (
+                parameter
+            )
 
 
 # --- what must not be in the sources

@@ -21,6 +21,7 @@ from featcore.dynamics import (
 )
 from featcore.network import Gradient, TwoLayerNet
 from featcore.storage import load
+from featcore.sweep import Ensemble, EnsembleInterrupted, EnsembleObserverError, ensemble
 
 if TYPE_CHECKING:
     from featcore import baselines, experiments, reference, theory
@@ -30,6 +31,9 @@ __version__: str = build_info()["version"]
 __all__ = [
     "GELU",
     "Dataset",
+    "Ensemble",
+    "EnsembleInterrupted",
+    "EnsembleObserverError",
     "Erf",
     "Gradient",
     "Interrupted",
@@ -47,6 +51,7 @@ __all__ = [
     "build_info",
     "data",
     "descend",
+    "ensemble",
     "experiments",
     "load",
     "loss_and_grad",

@@ -58,6 +58,14 @@ def same(one, other):
         and one.state.step == other.state.step
     )
 
+def check_members(ensemble, starts, data, **options):
+    "Each member stands where a run of its own would, and says how it ended."
+    good = True
+    for run, net in zip(ensemble, starts, strict=True):
+        whole = fc.descend(net, data, **{**options, "steps": run.state.step, "observe": []})
+        good &= same(run, whole) and run.history.step[-1] == run.state.step
+    return dict(good=bool(good), statuses=[outcome.status for outcome in ensemble.outcomes])
+
 AGES = 10**15   # steps that nobody waits for
 SAFE = 60.0     # seconds after which a broken test ends by itself
 """
@@ -495,6 +503,222 @@ def test_saving_what_an_interrupt_left(tmp_path):
         script.interrupt()
         check_report(script.hear())
         assert script.hear()["bits"]
+        script.ends()
+
+
+# --- ensembles
+
+
+@pytest.mark.parametrize("how", ["raise", "return"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_an_interrupted_ensemble_has_all_and_goes_on_to_the_same_bits(threads, how):
+    body = f"""
+        data = problem()[1]
+        starts = [fc.TwoLayerNet.gaussian(100, 20, 0.1, seed=seed) for seed in range(6)]
+        # The first members have few steps to go.
+        options = dict(step_size=0.01, record=fc.Recording.at_steps([1, 3]))
+        first = fc.ensemble(starts[:2], data, steps=5, observe=["loss"], **options)
+        probe = [ready(3)] + [fc.observables.custom(lambda net, data: 0.0, name="probe")] * 5
+        try:
+            ensemble = fc.ensemble(
+                starts, data, steps=AGES, wall_time=SAFE, num_threads={threads}, on_interrupt={how!r},
+                observe=[["loss", one] for one in probe], **options,
+            )
+        except KeyboardInterrupt as error:
+            assert type(error) is fc.EnsembleInterrupted and isinstance(error, fc.Interrupted)
+            assert error.run is error.ensemble
+            assert "continue_" in str(error)
+            ensemble = error.ensemble
+        else:
+            assert {how!r} == "return"
+        say(**check_members(ensemble, starts, data, step_size=0.01))
+        on = ensemble.continue_(7, num_threads=2)
+        ends = [run.state.step for run in ensemble]
+        say(more=[after.state.step - end for after, end in zip(on, ends)])
+        say(**check_members(on, starts, data, step_size=0.01))
+        say(rows=on.history.sizes["time"] == len({{int(k) for run in on for k in run.history.step}}))
+    """
+    with Script(body) as script:
+        script.interrupt(after=0.2)
+        statuses = ["interrupted"] * threads + ["not_begun"] * (6 - threads)
+        assert script.hear() == {"good": True, "statuses": statuses}
+        assert script.hear() == {"more": [7] * 6}
+        assert script.hear() == {"good": True, "statuses": ["reached_end"] * 6}
+        assert script.hear() == {"rows": True}
+        script.ends()
+
+
+def test_an_interrupt_keeps_the_members_that_have_ended():
+    body = """
+        data = problem()[1]
+        starts = [fc.TwoLayerNet.gaussian(100, 20, 0.1, seed=seed) for seed in range(5)]
+        # Heads that are zero and stay so: the gradient vanishes, and the run ends at once.
+        still = [fc.TwoLayerNet(np.zeros((100, 20)), np.zeros(100)) for _ in range(2)]
+        starts = [still[0], starts[0], still[1], *starts[1:]]
+        try:
+            fc.ensemble(
+                starts, data, steps=AGES, wall_time=SAFE, num_threads=2, step_size=0.01,
+                gradient_target=0.0, observe=["loss", ready(6)],
+                record=fc.Recording.at_steps([1]),
+            )
+        except fc.Interrupted as error:
+            say(**check_members(error.ensemble, starts, data, step_size=0.01), text=str(error))
+    """
+    with Script(body) as script:
+        script.interrupt(after=0.2)
+        heard = script.hear()
+        assert heard.pop("text") == (
+            "Ensemble(7 runs: 3 not_begun, 2 stationary, 2 interrupted); go on with ensemble.continue_()"
+        )
+        assert heard == {
+            "good": True,
+            "statuses": [
+                "stationary",
+                "interrupted",
+                "stationary",
+                "interrupted",
+                *["not_begun"] * 3,
+            ],
+        }
+        script.ends()
+
+
+def test_an_ensemble_answers_at_once():
+    body = """
+        net, data = problem()
+        while True:
+            try:
+                fc.ensemble(
+                    [net] * 64, data, steps=AGES, wall_time=SAFE, num_threads=2, step_size=0.01,
+                    observe=["loss", ready(2)], record=fc.Recording.at_steps([]),
+                )
+            except fc.Interrupted:
+                say(caught=time.monotonic())
+    """
+    latencies = []
+    body = body.replace("AGES", "10**6")  # recorded at 0 only, twice: two threads have begun
+    with Script(body) as script:
+        for moment in (0.05, 0.11, 0.23, 0.31, 0.17):
+            assert script.hear() == {"ready": True}
+            time.sleep(moment)
+            sent = time.monotonic()
+            os.kill(script.process.pid, signal.SIGINT)
+            latencies.append(script.hear()["caught"] - sent)
+    # The bound is 0.1 s; other processes may want the processor, too.
+    assert sorted(latencies)[2] < 0.1, latencies
+
+
+def test_what_another_handler_raises_comes_through_with_the_ensemble():
+    body = """
+        class OutOfTime(Exception):
+            pass
+        def late(*_):
+            raise OutOfTime("on purpose")
+        signal.signal(signal.SIGALRM, late)
+        net, data = problem()
+        try:
+            fc.ensemble(
+                [net] * 3, data, steps=AGES, wall_time=SAFE, num_threads=2, step_size=0.01,
+                observe=["loss", ready(2)], on_interrupt="return",
+            )
+        except OutOfTime as error:
+            say(error=str(error), **check_members(error.run, [net] * 3, data, step_size=0.01))
+    """
+    with Script(body) as script:
+        script.interrupt(after=0.2, number=signal.SIGALRM)
+        assert script.hear() == {
+            "error": "on purpose",
+            "good": True,
+            "statuses": ["interrupted", "interrupted", "not_begun"],
+        }
+        script.ends()
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_ctrl_c_waits_for_python_observables_and_a_second_one_does_not(patient):
+    body = f"""
+        net, data = problem()
+        def sleeper(net, data):
+            time.sleep(1.5 if {patient} else 3.5)
+            return 1.0
+        observe = [["loss", ready(2)], ["loss", fc.observables.custom(sleeper, name="probe")]]
+        began = time.monotonic()
+        try:
+            fc.ensemble(
+                [net] * 2, data, steps=AGES, wall_time=SAFE, num_threads=2, step_size=0.01,
+                observe=observe,
+            )
+        except fc.Interrupted as error:
+            seconds = time.monotonic() - began
+            say(statuses=[outcome.status for outcome in error.ensemble.outcomes], late=seconds > 2.5)
+    """
+    with Script(body) as script:
+        script.interrupt(after=0.2)
+        # Twice in a hurry is once.
+        time.sleep(0.1)
+        os.kill(script.process.pid, signal.SIGINT)
+        if not patient:
+            time.sleep(1.2)
+            os.kill(script.process.pid, signal.SIGINT)
+        second = "interrupted" if patient else "not_begun"
+        assert script.hear() == {"statuses": ["interrupted", second], "late": False}
+        script.ends()  # once the sleeper has woken up
+
+
+def test_an_ensemble_in_a_thread_leaves_ctrl_c_to_the_main_thread():
+    body = """
+        net, data = problem()
+        found = []
+        def work():
+            found.append(
+                fc.ensemble([net] * 3, data, steps=AGES, wall_time=0.5, num_threads=2, step_size=0.01,
+                            observe=["loss", ready(2)])
+            )
+            done.set()
+        done = threading.Event()
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            done.wait(SAFE)
+            say(interrupted=False)
+        except KeyboardInterrupt:
+            say(interrupted=True)
+        done.wait(SAFE)
+        say(**check_members(found[0], [net] * 3, data, step_size=0.01))
+    """
+    with Script(body) as script:
+        script.interrupt()
+        assert script.hear() == {"interrupted": True}
+        assert script.hear() == {"good": True, "statuses": ["wall_time"] * 3}
+        script.ends()
+
+
+def test_a_signal_at_any_moment_of_a_short_ensemble_leaves_whole_members_and_no_threads():
+    body = """
+        class OutOfTime(Exception):
+            pass
+        def late(*_):
+            raise OutOfTime
+        signal.signal(signal.SIGALRM, late)
+        net, data = problem(n=50, d=5, m=10)
+        wrong, carried = [], 0
+        for k in range(60):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.0002 * k)
+                fc.ensemble([net] * 8, data, step_size=0.01, steps=400, num_threads=2)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except OutOfTime as error:
+                if hasattr(error, "run"):  # not before the first member began, nor after the last ended
+                    carried += 1
+                    if not check_members(error.run, [net] * 8, data, step_size=0.01)["good"]:
+                        wrong.append(k)
+        until = time.monotonic() + 1.0
+        while threading.active_count() > 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        say(wrong=wrong, carried=carried > 0, threads=threading.active_count())
+    """
+    with Script(body) as script:
+        assert script.hear() == {"wrong": [], "carried": True, "threads": 1}
         script.ends()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from featcore import losses, observables
 from featcore._dispatch import core, free_memory, resolve_threads
 from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
+from featcore.dynamics.bar import Bar
 from featcore.dynamics.gradient import REDUCTIONS, split_tuple
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Rows, Run, State
@@ -131,6 +131,56 @@ def descend(
     >>> bool(run.history.loss.sel(split="train")[-1] < run.history.loss.sel(split="train")[0])
     True
     """
+    return prepare(
+        net,
+        data,
+        loss,
+        step_size=step_size,
+        steps=steps,
+        train=train,
+        layer_rates=layer_rates,
+        reduction=reduction,
+        weight_decay=weight_decay,
+        output_penalty=output_penalty,
+        evaluate=evaluate,
+        observe=observe,
+        record=record,
+        loss_target=loss_target,
+        gradient_target=gradient_target,
+        wall_time=wall_time,
+        form=form,
+    ).drive(
+        resolve_threads(num_threads),
+        progress,
+        choice("on_interrupt", on_interrupt, ("raise", "return")),
+    )
+
+
+def prepare(
+    net: TwoLayerNet,
+    data: Dataset,
+    loss: str | Loss,
+    *,
+    step_size: float,
+    steps: int,
+    train: Sequence[str],
+    layer_rates: Mapping[str, float] | None,
+    reduction: str,
+    weight_decay: float,
+    output_penalty: float,
+    evaluate: Mapping[str, Dataset] | None,
+    observe: Iterable[str | Observable | Function],
+    record: Recording | None,
+    loss_target: float | None,
+    gradient_target: float | None,
+    wall_time: float | None,
+    form: str,
+    sha256: Callable[[Dataset], str] = Dataset.sha256,
+) -> _Segment:
+    """Check the arguments of `descend` and return the run they ask for, not begun.
+
+    An ensemble passes a `sha256` that hashes a data set of many members once.
+    """
     check_net(net)
     net = net.absorbed()
     loss = losses.get(loss)
@@ -158,7 +208,7 @@ def descend(
         "rate_W": rates[0],
         "rate_a": rates[1],
         "splits": list(splits),
-        "data_sha256": [split.sha256() for split in splits.values()],
+        "data_sha256": [sha256(split) for split in splits.values()],
         "net_sha256": net.sha256(),
         "provenance": [_plain(split.provenance) for split in splits.values()],
     }
@@ -168,12 +218,8 @@ def descend(
         0,
         {"balance": observables.balance(net)},
     )
-    return _drive(
-        _Segment(net, state, splits, observed, problem, settings, last, _recording(record), stops),
-        resolve_threads(num_threads),
-        progress,
-        choice("on_interrupt", on_interrupt, ("raise", "return")),
-        earlier=None,
+    return _Segment(
+        net, state, splits, observed, problem, settings, last, _recording(record), stops
     )
 
 
@@ -208,7 +254,7 @@ class _Stops:
 
 @dataclass(frozen=True, eq=False)
 class _Segment:
-    """One call of the core: from `state.step` to `last`."""
+    """One call of the core, checked and not begun: from `state.step` to `last`."""
 
     net: TwoLayerNet
     state: State
@@ -219,13 +265,61 @@ class _Segment:
     last: int
     record: Recording
     stops: _Stops
+    earlier: Run | None = None
+    """The run that this one continues."""
+
+    @property
+    def first(self) -> int:
+        """The step from which it goes on."""
+        return self.state.step
+
+    def drive(
+        self,
+        num_threads: int,
+        progress: bool = False,
+        on_interrupt: str = "raise",
+        watch: Callable[[int], None] | None = None,
+    ) -> Run:
+        """Run it. `watch` is called with the step every few milliseconds; what it raises is a signal."""
+        return _drive(self, num_threads, progress, on_interrupt, watch)
+
+    def not_begun(self) -> Run:
+        """Return the run as it stands before its first step."""
+        if self.earlier is not None:
+            return self.earlier
+        build = core.build_info()
+        return Run(
+            net=self.net,
+            outcome=Outcome(
+                status="not_begun",
+                message=_message("not_begun", 0, 0.0, self),
+                time=0.0,
+                counts={"steps": 0, "records": 0},
+                form=self.state.form,
+                isa=build["isa"],
+                dtype=str(self.net.dtype),
+                version=build["version"],
+                num_threads=1,
+                seconds=0.0,
+            ),
+            settings=self.settings,
+            state=self.state,
+            rows=Rows(np.zeros(0, dtype=np.int64), {}),
+            observed=self.observed,
+            splits=self.splits,
+            unrecorded=True,
+        )
 
 
 def _drive(
-    segment: _Segment, num_threads: int, progress: bool, on_interrupt: str, earlier: Run | None
+    segment: _Segment,
+    num_threads: int,
+    progress: bool,
+    on_interrupt: str,
+    watch: Callable[[int], None] | None,
 ) -> Run:
     """Run the core over a segment and wrap what comes back."""
-    net, problem, first = segment.net, segment.problem, segment.state.step
+    net, problem, first, earlier = segment.net, segment.problem, segment.first, segment.earlier
     schedule = segment.record.steps(problem.step_size, segment.last)
     before = None if earlier is None else earlier.complete_rows()
     if before is not None:
@@ -247,7 +341,7 @@ def _drive(
         columns.on_row(row, TwoLayerNet(now_W, now_a, sigma, copy=False))
 
     began = clock.perf_counter()
-    with _Bar(progress, first, segment.last) as bar:
+    with Bar(progress, first, segment.last) as bar:
         status, step, rows, form, threads, error, form_state = core.descend(
             W,
             a,
@@ -269,7 +363,7 @@ def _drive(
             columns.native(),
             steps,
             on_row if columns.has_functions else None,
-            bar.update,
+            bar.update if watch is None else watch,
             num_threads,
             segment.state.form,
             segment.state.form_arrays,
@@ -333,6 +427,37 @@ def continue_run(
     on_interrupt: str = "raise",
 ) -> Run:
     """Continue a descent; see `Run.continue_`."""
+    return prepare_more(
+        run,
+        steps,
+        data,
+        evaluate,
+        observe=observe,
+        record=record,
+        loss_target=loss_target,
+        gradient_target=gradient_target,
+        wall_time=wall_time,
+        form=form,
+    ).drive(
+        resolve_threads(num_threads),
+        progress,
+        choice("on_interrupt", on_interrupt, ("raise", "return")),
+    )
+
+
+def prepare_more(
+    run: Run,
+    steps: int | None = None,
+    data: Dataset | None = None,
+    evaluate: Mapping[str, Dataset] | None = None,
+    *,
+    observe: Iterable[str | Observable | Function] | None = None,
+    record: Recording | None = None,
+    loss_target: float | None = None,
+    gradient_target: float | None = None,
+    wall_time: float | None = None,
+) -> _Segment:
+    """Check the arguments of `continue_run` and return what is to be run, not begun."""
     if run.state.version != State.VERSION:
         raise ValueError(
             f"the state has version {run.state.version} and this featcore continues version {State.VERSION}; "
@@ -365,7 +490,7 @@ def continue_run(
         settings["step_size"],
         (settings["rate_W"], settings["rate_a"]),
     )
-    segment = _Segment(
+    return _Segment(
         run.net,
         run.state,
         splits,
@@ -375,12 +500,6 @@ def continue_run(
         run.state.step + more,
         _recording(record),
         _Stops.of(loss_target, gradient_target, wall_time),
-    )
-    return _drive(
-        segment,
-        resolve_threads(num_threads),
-        progress,
-        choice("on_interrupt", on_interrupt, ("raise", "return")),
         earlier=run,
     )
 
@@ -538,34 +657,5 @@ def _message(status: str, step: int, time: float, segment: _Segment) -> str:
         "interrupted": f"Interrupted at {at}; the unfinished step was dropped. "
         "Continue with run.continue_().",
         "observer_failed": f"A Python observable raised at {at}; what was recorded before is kept.",
+        "not_begun": "Not begun when the ensemble stopped. Begin it with run.continue_().",
     }[status]
-
-
-class _Bar:
-    """A tqdm bar over steps, on a terminal and if wanted; nothing otherwise."""
-
-    def __init__(self, wanted: bool, first: int, last: int) -> None:
-        self._bar: Any = None
-        self._range = (wanted and sys.stderr.isatty(), first, last)
-
-    def __enter__(self) -> _Bar:
-        wanted, first, last = self._range
-        if wanted:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=last, initial=first, unit="step", dynamic_ncols=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    @property
-    def update(self) -> Callable[[int], None] | None:
-        """What the core calls every few milliseconds."""
-        return None if self._bar is None else self.close_at
-
-    def close_at(self, step: int) -> None:
-        """Move the bar to `step`."""
-        if self._bar is not None:
-            self._bar.update(step - self._bar.n)

@@ -25,7 +25,8 @@ class Outcome:
     """How a run ended: a stop is a result, not an exception.
 
     `status` is one of `reached_end`, `stationary`, `loss_target`, `wall_time`, `non_finite`,
-    `interrupted`, `observer_failed`; `message` says what happened and what to do next.
+    `interrupted`, `observer_failed`, `not_begun` (a member of an ensemble that stopped before); `message` says
+    what happened and what to do next.
     """
 
     status: str

@@ -239,9 +239,8 @@ def run(settings: Settings, *, seeds: Sequence[int], progress: Progress) -> Expe
 
     for case, (angle, _, _) in TWO_POINTS.items():
         progress.stage(f"two points, {case}", len(seeds))
-        runs = _each_seed(
-            seeds, lambda seed, angle=angle: _two_points(settings, angle, seed), progress
-        )
+        runs = _two_points(settings, angle, seeds)
+        progress.advance(len(seeds))
         for history in runs:
             samples[f"{case}-early"].append(_loss_at(history, EARLY))
             samples[f"{case}-late"].append(_loss_at(history, LATE))
@@ -251,21 +250,22 @@ def run(settings: Settings, *, seeds: Sequence[int], progress: Progress) -> Expe
         data[case] = _stack(runs, seeds)
 
     progress.stage("a fan of points, figure-6", len(seeds))
-    fans = _each_seed(seeds, lambda seed: _fan(settings, seed), progress)
+    fans = _fans(settings, seeds)
+    progress.advance(len(seeds))
     samples["fan-late"] = [_loss_at(history, LATE) for history in fans]
     samples["fan-rank"] = [_largest_rank(history, _fall(history, 0.9)) for history in fans]
     data["figure-6"] = _stack(fans, seeds)
 
     few = list(seeds)[: settings.digit_seeds]
     progress.stage(digits.label, len(few))
+    # One after another, each on all cores: with MNIST a member holds hundreds of megabytes.
     networks: list[fc.TwoLayerNet] = []
-
-    def on_digits(seed: int) -> xr.Dataset:
+    images: list[xr.Dataset] = []
+    for seed in few:
         outcome = _train_on_digits(digits, seed)
         networks.append(outcome.net)
-        return outcome.history
-
-    images = _each_seed(few, on_digits, progress)
+        images.append(outcome.history)
+        progress.advance()
     samples["digits-alignment"] = [_alignment_before_drop(history) for history in images]
     samples["digits-rank"] = [
         _largest_rank(history, 0.5 * stated["digits-drop-time"].predicted) for history in images
@@ -301,14 +301,6 @@ def run(settings: Settings, *, seeds: Sequence[int], progress: Progress) -> Expe
     )
 
 
-def _each_seed(seeds: Sequence[int], train: Any, progress: Progress) -> list[xr.Dataset]:
-    histories = []
-    for seed in seeds:
-        histories.append(train(seed))
-        progress.advance()
-    return histories
-
-
 def _stack(histories: Sequence[xr.Dataset], seeds: Sequence[int]) -> xr.Dataset:
     import xarray as xr
 
@@ -324,30 +316,31 @@ def _schedule(steps: int, *more: int) -> fc.Recording:
     return fc.Recording.at_steps(sorted({*even, *more}))
 
 
-def _two_points(s: Settings, angle: float, seed: int) -> xr.Dataset:
-    data = fc.data.two_points(angle)
-    return fc.descend(
-        _net(2, seed),
-        data,
+def _two_points(s: Settings, angle: float, seeds: Sequence[int]) -> list[xr.Dataset]:
+    runs = fc.ensemble(
+        [_net(2, seed) for seed in seeds],
+        fc.data.two_points(angle),
         "exponential",
         step_size=s.step_size,
         steps=LATE,
         observe=["loss", "log_loss", "stable_rank"],
         record=_schedule(LATE, EARLY),
-    ).history
+    )
+    return [run.history for run in runs]
 
 
-def _fan(s: Settings, seed: int) -> xr.Dataset:
-    data = fc.data.fan(seed=seed)
-    return fc.descend(
-        _net(2, seed),
+def _fans(s: Settings, seeds: Sequence[int]) -> list[xr.Dataset]:
+    data = [fc.data.fan(seed=seed) for seed in seeds]
+    runs = fc.ensemble(
+        [_net(2, seed) for seed in seeds],
         data,
         "exponential",
         step_size=s.step_size,
         steps=2 * LATE,
-        observe=["loss", "stable_rank", _to_class_sums(data)],
+        observe=[["loss", "stable_rank", _to_class_sums(fan)] for fan in data],
         record=_schedule(2 * LATE, EARLY, LATE),
-    ).history
+    )
+    return [run.history for run in runs]
 
 
 def _train_on_digits(digits: _Digits, seed: int) -> fc.Run:
