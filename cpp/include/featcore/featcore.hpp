@@ -13,4 +13,5 @@
 #include "featcore/primal.hpp"
 #include "featcore/recorder.hpp"
 #include "featcore/spectrum.hpp"
+#include "featcore/throughput.hpp"
 #include "featcore/types.hpp"
