@@ -23,7 +23,7 @@ from featcore.network import Gradient, TwoLayerNet
 from featcore.storage import load
 
 if TYPE_CHECKING:
-    from featcore import baselines, experiments, reference, theory
+    from featcore import baselines, benchmark, experiments, reference, theory
 
 __version__: str = build_info()["version"]
 
@@ -44,6 +44,7 @@ __all__ = [
     "TwoLayerNet",
     "__version__",
     "baselines",
+    "benchmark",
     "build_info",
     "data",
     "descend",
@@ -56,7 +57,7 @@ __all__ = [
     "theory",
 ]
 
-_LAZY = ("baselines", "experiments", "reference", "theory")
+_LAZY = ("baselines", "benchmark", "experiments", "reference", "theory")
 
 
 def __getattr__(name: str) -> Any:
