@@ -28,7 +28,7 @@ constexpr std::size_t kThroughputSums = 12;  // of 16
 // The compiler must take `value` as read, and perhaps changed.
 template <class V>
 inline void opaque(V& value) {
-  asm volatile("" : "+m"(value));
+  asm volatile("" : "+m"(value));  // NOLINT(portability-no-assembler): there is no other way
 }
 
 // 2·iterations multiply-adds on each sum, all in registers: sums are named by I, for a compiler
@@ -75,7 +75,8 @@ inline double multiply_add_rate(double seconds) {
 template <class T>
 inline double fma_rate(int threads, double seconds) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads must be 1 to 256");
-  if (!(seconds > 0 && seconds <= 10)) throw std::invalid_argument("seconds must be in (0, 10]");
+  const bool in_range = seconds > 0 && seconds <= 10;  // NaN is not
+  if (!in_range) throw std::invalid_argument("seconds must be in (0, 10]");
   std::vector<double> rates(static_cast<std::size_t>(threads));
   std::atomic<bool> go{false};
   std::vector<std::thread> team;
