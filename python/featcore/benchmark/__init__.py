@@ -4,14 +4,15 @@
 are held against. docs/benchmarks.md explains how to read the results; `featcore bench` is the same on the command line.
 """
 
-from featcore.benchmark.growth import growth
-from featcore.benchmark.measure import DisagreementError, fma_rate, measure
+from featcore.benchmark.comparison import DisagreementError, fma_rate, measure
 from featcore.benchmark.problem import DTYPES, QUICK_SHAPES, SHAPES, Shape
 from featcore.benchmark.report import Growth, Peer, Report, Result, Series
 from featcore.benchmark.runners import PEERS
+from featcore.benchmark.scaling import GROWTH_BASES, growth
 
 __all__ = [
     "DTYPES",
+    "GROWTH_BASES",
     "PEERS",
     "QUICK_SHAPES",
     "SHAPES",

@@ -207,7 +207,7 @@ class Growth:
                 each.dtype,
                 each.variable,
                 ", ".join(map(str, each.values)),
-                ", ".join(f"{1e3 * seconds:.3g}" for seconds in each.seconds),
+                ", ".join(map(_milliseconds, each.seconds)),
                 "–" if each.exponent is None else f"{each.exponent:.2f}",
                 f"{each.seconds[0] / each.seconds[-1]:.2f}" if each.variable == "threads" else "",
             ]
@@ -243,6 +243,8 @@ class Growth:
         return cls(content["environment"], series)
 
 
+_QUIET = 0.5  # load average before the first run
+
 _STEPS_KIND, _GROWTH_KIND = "featcore benchmark of steps, 1", "featcore benchmark of growth, 1"
 
 
@@ -264,20 +266,23 @@ def _own_cells(result: Result) -> list[str]:
     fraction = f"{100 * result.fraction:.0f} % of {result.fma_rate / 1e9:.0f} GF/s"
     if result.form_flops != result.flops:
         fraction += f"; {100 * result.form_fraction:.0f} % in {result.form} form"
-    return [str(result.shape), result.dtype, _milliseconds(result.seconds), fraction]
+    return [str(result.shape), result.dtype, f"{_milliseconds(result.seconds)} ms", fraction]
 
 
 def _peer_cells(result: Result, names: Sequence[str]) -> list[str]:
     cells = []
     for name in names:
         peer = result.peers.get(name)
-        cells.append("–" if peer is None else f"{_milliseconds(peer.seconds)}, {peer.ratio:.2f}×")
+        cells.append(
+            "–" if peer is None else f"{_milliseconds(peer.seconds)} ms, {peer.ratio:.2f}×"
+        )
     largest = max((peer.difference for peer in result.peers.values()), default=None)
     return [*cells, "–" if largest is None else f"{largest:.0e}"]
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
+    value = 1e3 * seconds
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _heading(environment: Mapping[str, Any]) -> list[str]:
@@ -290,12 +295,17 @@ def _heading(environment: Mapping[str, Any]) -> list[str]:
     for name, version in environment["versions"].items():
         vectors = environment["vectors"].get(name)
         libraries.append(f"{name} {version}" + (f" ({vectors})" if vectors else ""))
-    return [
+    lines = [
         f"{environment['cpu']}, {environment['threads']} of {environment['processors']} processors, "
         f"load {before} before and {after} after, "
         f"{environment['time']}",
         "; ".join(libraries),
     ]
+    if (environment["load_before"] or 0) > _QUIET:
+        lines.append(
+            "The machine was busy: libraries that wait for all of their threads suffer most; measure again."
+        )
+    return lines
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

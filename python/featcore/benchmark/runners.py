@@ -131,11 +131,9 @@ def jax_runner(problem: Problem, threads: int) -> Runner:
     def step(_: Any, weights: tuple[Any, Any]) -> tuple[Any, Any]:
         W, a = weights
         z = W @ x.T
-        h = jnp.maximum(z, 0)
-        r = y / (1 + jnp.exp(y * (a @ h))) / n
+        r = y / (1 + jnp.exp(y * (a @ jnp.maximum(z, 0)))) / n
         H = jnp.where(z > 0, r, 0) @ x
-        # not <w_j, H_j>, which is slower here: XLA computes it in a pass of its own
-        return W + STEP_SIZE * a[:, None] * H, a + STEP_SIZE * (h @ r)
+        return W + STEP_SIZE * a[:, None] * H, a + STEP_SIZE * jnp.sum(W * H, axis=1)
 
     loop = jax.jit(lambda W, a, steps: jax.lax.fori_loop(0, steps, step, (W, a)))
 

@@ -12,17 +12,17 @@ import numpy as np
 from featcore._dispatch import resolve_threads
 from featcore._validation import choice, integer, real
 from featcore.benchmark import surroundings
-from featcore.benchmark.measure import check_shape, distinct, rotated, seconds_a_step, steps_for
+from featcore.benchmark.comparison import check_shape, distinct, rotated, seconds_a_step, steps_for
 from featcore.benchmark.problem import DTYPES, Problem, Shape
 from featcore.benchmark.process import RunnerProcess
 from featcore.benchmark.report import Growth, Series
 
-BASES = (Shape(1000, 100, 1000),)
+GROWTH_BASES = (Shape(1000, 100, 1000),)
 """About which shapes `growth` measures by default."""
 
 
 def growth(
-    bases: Sequence[Shape] = BASES,
+    bases: Sequence[Shape] = GROWTH_BASES,
     dtypes: Sequence[str] = DTYPES,
     *,
     factors: Sequence[float] = (0.25, 0.5, 1, 2, 4),
