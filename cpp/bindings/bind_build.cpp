@@ -1,6 +1,10 @@
-// How this extension was built.
+// How this extension was built, and how fast the machine is under it.
+#include <stdexcept>
+#include <string>
+
 #include "featcore/eigen.hpp"
 #include "featcore/parallel.hpp"
+#include "featcore/throughput.hpp"
 #include "pybind11.hpp"
 
 #ifndef FEATCORE_VERSION
@@ -50,6 +54,15 @@ void bind_build(py::module_& m) {
     info["simd"] = Eigen::SimdInstructionSetsInUse();
     return info;
   });
+  m.def(
+      "fma_rate",
+      [](const std::string& dtype, int num_threads, double seconds) {
+        if (dtype == "float32") return fma_rate<float>(num_threads, seconds);
+        if (dtype == "float64") return fma_rate<double>(num_threads, seconds);
+        throw std::invalid_argument("dtype must be float32 or float64");
+      },
+      py::arg("dtype"), py::arg("num_threads"), py::arg("seconds"),
+      py::call_guard<py::gil_scoped_release>());  // safe: no Python object is touched
 }
 
 }  // namespace featcore::bindings

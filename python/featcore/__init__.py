@@ -24,7 +24,7 @@ from featcore.storage import load
 from featcore.sweep import Ensemble, EnsembleInterrupted, EnsembleObserverError, ensemble
 
 if TYPE_CHECKING:
-    from featcore import baselines, experiments, reference, theory
+    from featcore import baselines, benchmark, experiments, reference, theory
 
 __version__: str = build_info()["version"]
 
@@ -48,6 +48,7 @@ __all__ = [
     "TwoLayerNet",
     "__version__",
     "baselines",
+    "benchmark",
     "build_info",
     "data",
     "descend",
@@ -61,7 +62,7 @@ __all__ = [
     "theory",
 ]
 
-_LAZY = ("baselines", "experiments", "reference", "theory")
+_LAZY = ("baselines", "benchmark", "experiments", "reference", "theory")
 
 
 def __getattr__(name: str) -> Any:

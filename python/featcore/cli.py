@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 if TYPE_CHECKING:
     import typer
 
+    from featcore.benchmark import Growth, Report, Shape
     from featcore.experiments.protocol import ExperimentResult
 
 _LAB = ("jinja2", "matplotlib", "pydantic", "rich", "sklearn", "typer")
@@ -54,6 +55,7 @@ def build_app() -> "typer.Typer":
     """Return the commands as a typer application."""
     import typer
 
+    from featcore.benchmark import DTYPES, PEERS
     from featcore.experiments import NAMES
 
     app = typer.Typer(
@@ -127,6 +129,50 @@ def build_app() -> "typer.Typer":
         except _ArgumentError as error:
             raise typer.BadParameter(str(error), param_hint=error.argument) from None
         raise typer.Exit(_reproduce(plans, out))
+
+    @app.command()
+    def bench(
+        *,
+        shape: Annotated[
+            list[str] | None,
+            typer.Option(metavar="N,D,M", help="Samples, inputs, neurons. [default: nine shapes]"),
+        ] = None,
+        dtype: Annotated[
+            list[str] | None,
+            typer.Option(metavar="DTYPE", help=f"{' or '.join(DTYPES)}. [default: both]"),
+        ] = None,
+        peer: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="NAME", help=f"{', '.join(PEERS)} or none. [default: those installed]"
+            ),
+        ] = None,
+        threads: Annotated[
+            int | None,
+            typer.Option(metavar="K", help="Threads of all. [default: what the system allows]"),
+        ] = None,
+        quick: Annotated[
+            bool, typer.Option("--quick", help="Fewer and smaller shapes, shorter rounds.")
+        ] = False,
+        growth: Annotated[
+            bool,
+            typer.Option("--growth", help="Tell how time grows with n, d, m and threads instead."),
+        ] = False,
+        json: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="Write all numbers there as well.")
+        ] = None,
+    ) -> None:
+        """Time a step of gradient descent against the machine's limit and other libraries.
+
+        Options --shape, --dtype and --peer may be given several times. docs/benchmarks.md explains
+        how to read the table. Exits with 0 if all went well, 1 if another library computes
+        something else, 2 for a bad argument or if the file cannot be written, 130 if interrupted.
+        """
+        try:
+            plan = _bench_plan(shape, dtype, peer, threads, quick, growth, json)
+        except _ArgumentError as error:
+            raise typer.BadParameter(str(error), param_hint=error.argument) from None
+        raise typer.Exit(_bench(plan))
 
     @app.command()
     def info() -> None:
@@ -338,6 +384,95 @@ def _write(
         _say_crash(f"the figure {name} could not be drawn", failure)
     _say(f"Report: {paths.html}")
     return _CRASH if paths.failures else _ALL_HOLD
+
+
+@dataclass(frozen=True)
+class _BenchPlan:
+    """What is timed, all checked: arguments of `measure`, or of `growth`."""
+
+    shapes: Sequence["Shape"]
+    dtypes: Sequence[str]
+    peers: Sequence[str]
+    growth: bool
+    json: Path | None
+    options: dict[str, Any]
+
+
+def _bench_plan(
+    shapes: Sequence[str] | None,
+    dtypes: Sequence[str] | None,
+    peers: Sequence[str] | None,
+    threads: int | None,
+    quick: bool,
+    growth: bool,
+    json: Path | None,
+) -> _BenchPlan:
+    from featcore import benchmark
+
+    by_default = benchmark.QUICK_SHAPES if quick else benchmark.SHAPES
+    chosen: Sequence[Shape] = benchmark.GROWTH_BASES if growth else by_default
+    if shapes:
+        try:
+            chosen = [benchmark.Shape.parse(text) for text in shapes]
+        except ValueError as error:
+            raise _ArgumentError("--shape", str(error)) from None
+    for dtype in dtypes or ():
+        if dtype not in benchmark.DTYPES:
+            raise _ArgumentError(
+                "--dtype", f"{dtype!r} is unknown; choose from {', '.join(benchmark.DTYPES)}"
+            )
+    if peers and growth:
+        raise _ArgumentError("--peer", "--growth measures featcore alone; leave --peer out")
+    for peer in peers or ():
+        if peer not in (*benchmark.PEERS, "none"):
+            raise _ArgumentError(
+                "--peer", f"{peer!r} is unknown; choose from {', '.join(benchmark.PEERS)}, none"
+            )
+    if peers and "none" in peers and len(set(peers)) > 1:
+        raise _ArgumentError("--peer", "'none' goes with no other; leave it or the others out")
+    if threads is not None and not 1 <= threads <= 256:
+        raise _ArgumentError("--threads", f"{threads} must be between 1 and 256")
+    if json is not None and os.path.isdir(json):
+        raise _ArgumentError("--json", f"{os.fspath(json)!r} is a folder; name a file")
+    if json is not None and not os.path.isdir(json.absolute().parent):
+        raise _ArgumentError("--json", f"{os.fspath(json)!r} lies in no folder that is there")
+    return _BenchPlan(
+        shapes=chosen,
+        dtypes=dtypes or benchmark.DTYPES,
+        peers=[peer for peer in peers or benchmark.PEERS if peer != "none"],
+        growth=growth,
+        json=json,
+        options={"num_threads": threads, **({"seconds": 0.05, "repeats": 3} if quick else {})},
+    )
+
+
+def _bench(plan: _BenchPlan) -> int:
+    """Measure, print the table, write the file, and return the exit status."""
+    from featcore import benchmark
+    from featcore.report import progress
+
+    found: Report | Growth
+    with progress.to(sys.stderr) as reporter:
+        try:
+            if plan.growth:
+                found = benchmark.growth(
+                    plan.shapes, plan.dtypes, progress=reporter.stage, **plan.options
+                )
+            else:
+                found = benchmark.measure(
+                    plan.shapes, plan.dtypes, plan.peers, progress=reporter.stage, **plan.options
+                )
+        except benchmark.DisagreementError as error:
+            _say(f"featcore: {error}", error=True)
+            return _A_CLAIM_FAILS
+    _say(found.table())
+    if plan.json is not None:
+        try:
+            plan.json.write_text(found.to_json() + "\n", encoding="utf-8")
+        except OSError as error:
+            _say(f"featcore: {plan.json} cannot be written: {error}", error=True)
+            return _BAD_ARGUMENT
+    return _ALL_HOLD
 
 
 def _terminal_width() -> int | None:

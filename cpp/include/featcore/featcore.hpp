@@ -13,5 +13,6 @@
 #include "featcore/observables.hpp"
 #include "featcore/recorder.hpp"
 #include "featcore/spectrum.hpp"
+#include "featcore/throughput.hpp"
 #include "featcore/types.hpp"
 #include "featcore/weights.hpp"
