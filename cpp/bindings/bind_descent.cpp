@@ -163,10 +163,10 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   if (chosen.form) {
     const py::gil_scoped_release release;
     Monitor quiet;  // a stop was answered: what was computed is not lost
-    const NetworkView<T> last = chosen.form->weights().rows(Team(num_threads, quiet));
     new_state = chosen.form->state();
-    std::copy_n(last.a, net.m, a_out);
-    std::copy_n(last.W, net.m * net.d, W_out);
+    const Weights<T>& last = chosen.form->weights();
+    std::copy_n(last.head(), net.m, a_out);
+    last.write(Team(num_threads, quiet), W_out);
   }
   return py::make_tuple(status, outcome.step, recorder.rows(),
                         chosen.form ? chosen.form->name() : form_name, threads, error,

@@ -113,6 +113,28 @@ class ExpandedWeights final : public Weights<T> {
 
   NetworkView<T> rows(const Team& team) const override { return laid_out(team).rows(team); }
 
+  void write(const Team& team, T* W) const override {
+    std::vector<T> D(static_cast<std::size_t>(m() * e_.rank));
+    Panels<T>::rows(e_.D->shape, e_.D->W.data(), D.data());
+    constexpr Index kRows = 64;
+    constexpr Index kPromptWork = 100'000'000;  // between two looks for a stop
+    const Index columns = std::clamp<Index>(kPromptWork / (kRows * e_.rank), 1, d());
+    team.for_work(2.0 * static_cast<double>(m() * e_.rank) * static_cast<double>(d()))
+        .for_each(ceil_div(m(), kRows), [&](Index block, const Worker& worker) {
+          const Index first = block * kRows;
+          const Index count = std::min(kRows, m() - first);
+          const ConstRows<T> basis(e_.basis, e_.rank, d());
+          const ConstRows<T> start(e_.start.W + first * d(), count, d());
+          const ConstRows<T> coefficients(D.data() + first * e_.rank, count, e_.rank);
+          Rows<T> out(W + first * d(), count, d());
+          for (Index k = 0; k < d() && !worker.stop(); k += columns) {
+            const Index width = std::min(columns, d() - k);
+            out.middleCols(k, width) = e_.scale * start.middleCols(k, width);
+            out.middleCols(k, width).noalias() += coefficients * basis.middleCols(k, width);
+          }
+        });
+  }
+
   void norms(const Team& team, double* out) const override {
     if (!squares(team, out)) return laid_out(team).norms(team, out);
     for (Index j = 0; j < m(); ++j) out[j] = std::sqrt(out[j]);
@@ -259,34 +281,16 @@ class ExpandedWeights final : public Weights<T> {
 
   const RowWeights<T>& laid_out(const Team& team) const {
     if (!rows_) {
-      W_.resize(static_cast<std::size_t>(m() * d()));
-      std::vector<T> D(static_cast<std::size_t>(m() * e_.rank));
-      Panels<T>::rows(e_.D->shape, e_.D->W.data(), D.data());
-      constexpr Index kRows = 64;
-      const Index columns = std::clamp<Index>(100'000'000 / (kRows * e_.rank), 1, d());
-      team.for_work(2.0 * static_cast<double>(m() * e_.rank) * static_cast<double>(d()))
-          .for_each(ceil_div(m(), kRows), [&](Index block, const Worker& worker) {
-            const Index first = block * kRows;
-            const Index count = std::min(kRows, m() - first);
-            const ConstRows<T> basis(e_.basis, e_.rank, d());
-            const ConstRows<T> start(e_.start.W + first * d(), count, d());
-            const ConstRows<T> coefficients(D.data() + first * e_.rank, count, e_.rank);
-            Rows<T> out(W_.data() + first * d(), count, d());
-            for (Index k = 0; k < d() && !worker.stop(); k += columns) {
-              const Index width = std::min(columns, d() - k);
-              out.middleCols(k, width) = e_.scale * start.middleCols(k, width);
-              out.middleCols(k, width).noalias() += coefficients * basis.middleCols(k, width);
-            }
-          });
-      rows_ = std::make_unique<RowWeights<T>>(m(), d(), head(),
-                                              [this] { return static_cast<const T*>(W_.data()); });
+      auto rows = std::make_unique<RowWeights<T>>(m(), d(), head(),
+                                                  [this, &team](T* W) { write(team, W); });
+      rows->rows(team);  // now, while the team is there
+      rows_ = std::move(rows);
     }
     return *rows_;
   }
 
   Expansion<T> e_;
   ExpansionConstants<T>& constants_;
-  mutable std::vector<T> W_;
   mutable std::unique_ptr<RowWeights<T>> rows_;
 };
 

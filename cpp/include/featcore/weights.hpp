@@ -30,6 +30,9 @@ class Weights {
   // W itself, (m, d); valid until the network moves.
   virtual NetworkView<T> rows(const Team& team) const = 0;
 
+  // The same into memory of the caller's.
+  virtual void write(const Team& team, T* W) const = 0;
+
   // |w_j|, (m,), right also where its square would overflow or vanish.
   virtual void norms(const Team& team, double* out) const = 0;
 
@@ -100,17 +103,18 @@ double cosine(const T* w, const double* v, Index d) {
 
 }  // namespace detail
 
-// Weights a neuron a row, laid out by `make` when somebody asks.
+// Weights a neuron a row: `lay_out` writes them when somebody asks.
 template <class T>
 class RowWeights final : public Weights<T> {
  public:
-  RowWeights(Index m, Index d, const T* a, std::function<const T*()> make)
-      : net_{m, d, nullptr, a}, make_(std::move(make)) {}
+  RowWeights(Index m, Index d, const T* a, std::function<void(T*)> lay_out)
+      : net_{m, d, nullptr, a}, lay_out_(std::move(lay_out)) {}
 
   Index m() const override { return net_.m; }
   Index d() const override { return net_.d; }
   const T* head() const override { return net_.a; }
   NetworkView<T> rows(const Team&) const override { return made(); }
+  void write(const Team&, T* W) const override { lay_out_(W); }
 
   void norms(const Team&, double* out) const override {
     made();
@@ -152,13 +156,18 @@ class RowWeights final : public Weights<T> {
 
  private:
   const NetworkView<T>& made() const {
-    if (net_.W == nullptr) net_.W = make_();
+    if (net_.W == nullptr) {
+      W_.resize(static_cast<std::size_t>(net_.m * net_.d));
+      lay_out_(W_.data());
+      net_.W = W_.data();
+    }
     return net_;
   }
   const T* row(Index j) const { return net_.W + j * net_.d; }
 
   mutable NetworkView<T> net_;
-  std::function<const T*()> make_;
+  mutable std::vector<T> W_;
+  std::function<void(T*)> lay_out_;
 };
 
 }  // namespace featcore
