@@ -67,8 +67,10 @@ ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start
     name = FormCosts::gram(n) < 0.9 * FormCosts::primal(d) ? "gram" : "primal";
     const double best = name == "gram" ? FormCosts::gram(n) : FormCosts::primal(d);
     const Index most = static_cast<Index>((0.9 * best - 4) / 4.4);
+    constexpr Index kPromptRank = 1500;  // a factorisation cannot be interrupted
     // Looking for the rank costs about as much as d / 4m steps.
-    const bool worth_a_look = d >= 32 && d <= 4 * start.m && std::min(n, d) <= 2048 && most >= 1;
+    const bool worth_a_look =
+        d >= 32 && d <= 4 * start.m && std::min(n, d) <= kPromptRank && most >= 1;
     if (worth_a_look && may_lack_rank(n, d, splits[0].x, team)) {
       result.basis = span_basis(n, d, splits[0].x, most, team);
       if (!result.basis.empty()) name = "projected";

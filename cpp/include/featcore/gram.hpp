@@ -31,7 +31,7 @@ class GramForm final : public SpanForm<T> {
         gram_(static_cast<std::size_t>(n_ * n_)),
         kernel_(n_, n_, start.m, gram_.data(), activation, activation.homogeneous()),
         f_(static_cast<std::size_t>(n_)) {
-    row_products(n_, splits[0].x, n_, splits[0].x, start.d, team, gram_.data());
+    row_gram(n_, splits[0].x, start.d, team, gram_.data());
     const auto panels = [&](const char* name) {
       const std::vector<T>& values = form_array(*state, name, start.m, n_);
       return Panels<T>(NetworkView<T>{start.m, n_, values.data(), start.a});

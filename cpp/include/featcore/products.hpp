@@ -9,10 +9,12 @@
 
 namespace featcore {
 
-// A is (p, depth), B (q, depth), out (p, q).
-template <class T>
+namespace detail {
+
+// `needed(block end)` columns of the rows before it.
+template <class T, class Needed>
 void row_products(Index p, const T* A, Index q, const T* B, Index depth, const Team& whole_team,
-                  T* out) {
+                  T* out, Needed&& needed) {
   constexpr Index kRows = 64;
   constexpr Index kPromptWork = 100'000'000;  // between two looks for a stop
   const Index columns = std::clamp<Index>(kPromptWork / (kRows * depth), 1, q);
@@ -22,12 +24,29 @@ void row_products(Index p, const T* A, Index q, const T* B, Index depth, const T
     const Index rows = std::min(kRows, p - first);
     const ConstRows<T> left(A + first * depth, rows, depth);
     Rows<T> result(out + first * q, rows, q);
-    for (Index k = 0; k < q && !worker.stop(); k += columns) {
-      const Index width = std::min(columns, q - k);
+    const Index end = needed(first + rows);
+    for (Index k = 0; k < end && !worker.stop(); k += columns) {
+      const Index width = std::min(columns, end - k);
       result.middleCols(k, width).noalias() =
           left * ConstRows<T>(B + k * depth, width, depth).transpose();
     }
   });
+}
+
+}  // namespace detail
+
+// A is (p, depth), B (q, depth), out (p, q).
+template <class T>
+void row_products(Index p, const T* A, Index q, const T* B, Index depth, const Team& team, T* out) {
+  detail::row_products(p, A, q, B, depth, team, out, [q](Index) { return q; });
+}
+
+// A A^T, (p, p): half of the products, and their mirror image.
+template <class T>
+void row_gram(Index p, const T* A, Index depth, const Team& team, T* out) {
+  detail::row_products(p, A, p, A, depth, team, out, [](Index end) { return end; });
+  for (Index i = 0; i < p; ++i)
+    for (Index k = 0; k < i; ++k) out[k * p + i] = out[i * p + k];
 }
 
 }  // namespace featcore
