@@ -125,7 +125,14 @@ def magnitudes(case):
     z = x @ W.T
     f = net.activation(z) @ a
     decay, penalty = (case.settings.get(k, 0.0) for k in ("weight_decay", "output_penalty"))
-    r = c * np.abs(fc.losses.get(case.loss).residual(f, y)) + penalty * share * np.abs(f)
+    # y - f cancels too, and so may f
+    terms_of_f = np.abs(net.activation(z)) @ np.abs(a)
+    residual = (
+        np.abs(y) + terms_of_f
+        if case.loss == "squared"
+        else np.abs(fc.losses.get(case.loss).residual(f, y))
+    )
+    r = c * residual + penalty * share * terms_of_f
     slopes = np.abs(net.activation.derivative(z))
     sums_W = np.abs(a)[:, None] * ((r[:, None] * slopes).T @ np.abs(x)) + decay * np.abs(W)
     # A homogeneous activation's head gradient is <w_j, h_j>: its magnitudes are those of that sum.
