@@ -437,7 +437,6 @@ def continue_run(
         loss_target=loss_target,
         gradient_target=gradient_target,
         wall_time=wall_time,
-        form=form,
     ).drive(
         resolve_threads(num_threads),
         progress,
