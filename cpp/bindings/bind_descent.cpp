@@ -175,8 +175,8 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     form_used = chosen.form->name();
     chosen.form.reset();  // before its state is copied once more
   }
-  return py::make_tuple(status, outcome.step, recorder.rows(),
-                        form_used, threads, error, state_dict(std::move(new_state)));
+  return py::make_tuple(status, outcome.step, recorder.rows(), form_used, threads, error,
+                        state_dict(std::move(new_state)));
 }
 
 template <class T>

@@ -235,9 +235,8 @@ class ExpandedWeights final : public Weights<T> {
           for (Index k = 0; k < e_.rank; ++k)
             for (Index l = 0; l < kPanel; ++l) {
               const Index q = k * kPanel + l;
-              const double term =
-                  static_cast<double>(D[q]) *
-                  (s * static_cast<double>(P_start[q]) + static_cast<double>(P[q]));
+              const double term = static_cast<double>(D[q]) *
+                                  (s * static_cast<double>(P_start[q]) + static_cast<double>(P[q]));
               cross[l] += term;
               size[l] += std::abs(term);
             }

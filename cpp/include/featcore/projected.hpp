@@ -53,8 +53,10 @@ class ProjectedForm final : public SpanForm<T> {
   FormState<T> state() const override {
     FormState<T> state = this->span_state();
     const PanelShape<T>& shape = inner_->panels().shape;
-    state.push_back(
-        {"basis", shape.d, this->start().d, {this->basis(), this->basis() + shape.d * this->start().d}});
+    state.push_back({"basis",
+                     shape.d,
+                     this->start().d,
+                     {this->basis(), this->basis() + shape.d * this->start().d}});
     state.push_back({"weights", shape.m, shape.d, this->rows(inner_->panels())});
     return state;
   }

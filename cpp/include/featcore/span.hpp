@@ -29,9 +29,9 @@ bool may_lack_rank(Index n, Index d, const T* x, const Team& team) {
 }
 
 // Orthonormal rows that span those of x, (rank, d), or nothing if there are more than `most`.
-// Gram-Schmidt with pivots, each vector orthogonalised twice. Rows count by their direction, however
-// short: what is left out is rounding of each row, not of the longest. A zero x gives one arbitrary
-// vector.
+// Gram-Schmidt with pivots, each vector orthogonalised twice. Rows count by their direction,
+// however short: what is left out is rounding of each row, not of the longest. A zero x gives one
+// arbitrary vector.
 template <class T>
 std::vector<T> span_basis(Index n, Index d, const T* x, Index most, const Team& whole_team) {
   constexpr Index kRows = 32;
