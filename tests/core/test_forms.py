@@ -73,7 +73,16 @@ class Problem:
         """Return plain observables that it has."""
         labels = () if self.loss == "squared" else ("margin", "normalised_margin", "margins")
         signs = ("patterns", "dead") if self.net.activation.homogeneous else ()
-        return ("loss", "objective", "norms", "head", "stable_rank", "balance_drift", *labels, *signs)
+        return (
+            "loss",
+            "objective",
+            "norms",
+            "head",
+            "stable_rank",
+            "balance_drift",
+            *labels,
+            *signs,
+        )
 
     def trajectory(self):
         """Return the networks of the reference; no kink is within rounding of any."""

@@ -122,7 +122,9 @@ def test_a_run_that_does_not_fit_says_so_before_it_starts(form, monkeypatch):
     net = make_net(70, 50, 0, activation=fc.ReLU())
     data = fc.Dataset(np.random.default_rng(0).standard_normal((40, 50)), np.resize([1, -1], 40))
     begun = []
-    probe = fc.observables.custom(lambda net, data: float(len(begun.append(1) or begun)), name="probe")
+    probe = fc.observables.custom(
+        lambda net, data: float(len(begun.append(1) or begun)), name="probe"
+    )
     with pytest.raises(MemoryError) as raised:
         fc.descend(net, data, step_size=0.1, steps=3, form=form, observe=[probe])
     message = str(raised.value)
