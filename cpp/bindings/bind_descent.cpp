@@ -52,10 +52,12 @@ FormState<T> form_state(const py::dict& dict) {
 }
 
 template <class T>
-py::dict state_dict(const FormState<T>& state) {
+py::dict state_dict(FormState<T>&& state) {
   py::dict dict;
-  for (const FormArray<T>& array : state)
+  for (FormArray<T>& array : state) {
     dict[py::str(array.name)] = Array<T>({array.rows, array.columns}, array.values.data());
+    array.values = std::vector<T>();
+  }
   return dict;
 }
 
@@ -113,7 +115,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
                              columns<T>(held_columns, net, views, sigma, steps.shape(0)),
                              steps.mutable_data(), std::move(on_row));
   PythonMonitor monitor(std::move(progress));
-  const FormState<T> old_state = form_state<T>(state);
+  FormState<T> old_state = form_state<T>(state);
   const std::vector<T>* start_W = nullptr;
   for (const FormArray<T>& array : old_state)
     if (array.name == "start") start_W = &array.values;
@@ -137,6 +139,8 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
                            [&](const std::string& name, double bytes) {
                              if (bytes > memory) throw DoesNotFit{name, bytes};
                            });
+      for (FormArray<T>& array : old_state)
+        if (array.name != "start") array.values = std::vector<T>();  // the form has its own
       Form<T>& form = *chosen.form;
       const Team team = whole_team.for_work(form.flops());
       threads = team.threads();
@@ -160,6 +164,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     error = monitor.error();
     if (!error.is_none()) status = status_name(Status::interrupted);
   }
+  std::string form_used = form_name;
   if (chosen.form) {
     const py::gil_scoped_release release;
     Monitor quiet;  // a stop was answered: what was computed is not lost
@@ -167,10 +172,11 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     const Weights<T>& last = chosen.form->weights();
     std::copy_n(last.head(), net.m, a_out);
     last.write(Team(num_threads, quiet), W_out);
+    form_used = chosen.form->name();
+    chosen.form.reset();  // before its state is copied once more
   }
-  return py::make_tuple(status, outcome.step, recorder.rows(),
-                        chosen.form ? chosen.form->name() : form_name, threads, error,
-                        state_dict(new_state));
+  return py::make_tuple(status, outcome.step, recorder.rows(), form_used, threads, error,
+                        state_dict(std::move(new_state)));
 }
 
 template <class T>

@@ -30,6 +30,26 @@ for n, d, m in [(1, 1, 1), (7, 3, 5), (130, 9, 33), (600, 17, 70), (40, 200, 12)
                 bits.add((value, got.W.tobytes(), got.a.tobytes()))
             error = np.hypot(np.linalg.norm(got.W - want.W), np.linalg.norm(got.a - want.a)) / max(want.norm, 1e-3)
             results.append([str(np.dtype(dtype)), len(bits), abs(value - oracle), float(error)])
+for n, d, m in [(1, 1, 1), (7, 9, 5), (33, 70, 65), (40, 13, 130)]:
+    for dtype in (np.float64, np.float32):
+        for sigma in ("relu", fc.LeakyReLU(-0.5), "tanh"):
+            rng = np.random.default_rng(n + m)
+            x = rng.standard_normal((n, max(1, n // 2))) @ rng.standard_normal((max(1, n // 2), d))
+            data = fc.Dataset((x / n).astype(dtype), rng.choice([-1.0, 1.0], n))
+            net = fc.TwoLayerNet(
+                rng.standard_normal((m, d)).astype(dtype), rng.standard_normal(m).astype(dtype), sigma
+            )
+            options = dict(step_size=0.1, steps=2, weight_decay=0.1)
+            want = fc.reference.descend(net, data, **options)
+            for form in ("primal", "gram", "projected"):
+                bits = set()
+                for threads in (1, 2, 3, 5):
+                    run = fc.descend(net, data, form=form, num_threads=threads, observe=["norms"], **options)
+                    bits.add((run.net.W.tobytes(), run.net.a.tobytes(), run.rows.columns["norms"].tobytes()))
+                norms = np.linalg.norm(want.W, axis=1)
+                value = np.linalg.norm(run.rows.columns["norms"][-1] - norms) / np.linalg.norm(norms)
+                error = np.linalg.norm(run.net.W - want.W) / np.linalg.norm(want.W)
+                results.append([str(np.dtype(dtype)), len(bits), float(value), float(error)])
 json.dump({"isa": fc.build_info()["isa"], "results": results}, sys.stdout)
 """
 

@@ -32,11 +32,12 @@ class ExpansionConstants {
  public:
   const std::vector<double>& squared_norms(const NetworkView<T>& start, const Team& team) {
     if (squares_.empty()) {
-      squares_.resize(static_cast<std::size_t>(start.m));
+      std::vector<double> squares(static_cast<std::size_t>(start.m));
       team.for_work(2.0 * static_cast<double>(start.m * start.d))
           .for_each(start.m, [&](Index j, const Worker&) {
-            squares_[static_cast<std::size_t>(j)] = squared_norm(start.W + j * start.d, start.d);
+            squares[static_cast<std::size_t>(j)] = squared_norm(start.W + j * start.d, start.d);
           });
+      squares_ = std::move(squares);  // whole, or not at all
     }
     return squares_;
   }
@@ -164,7 +165,7 @@ class ExpandedWeights final : public Weights<T> {
     const auto& v = constants_.directions(e_, directions, count, team);
     const double s = static_cast<double>(e_.scale);
     const double of_start = s * s * constants_.sum_squared(e_.start, members);
-    double cross = 0;
+    double cross = 0, size = of_start;
     std::vector<double> D(static_cast<std::size_t>(e_.rank));
     for (Index k = 0; k < e_.rank; ++k) {
       double both = 0;
@@ -173,8 +174,9 @@ class ExpandedWeights final : public Weights<T> {
         both += s * at(*e_.P_start, j, k) + at(*e_.P, j, k);
       }
       cross += D[static_cast<std::size_t>(k)] * both;
+      size += std::abs(D[static_cast<std::size_t>(k)] * both);
     }
-    if (!sound(of_start, cross) || !sound_lengths(v.lengths))
+    if (!sound(of_start + cross, size) || !sound_lengths(v.lengths))
       return laid_out(team).sum_cosines(members, directions, count, team, out);
     for (Index q = 0; q < count; ++q) {
       double sum = 0;
@@ -186,7 +188,9 @@ class ExpandedWeights final : public Weights<T> {
   }
 
   std::vector<double> singular_values(Index count, const Team& team) const override {
-    if (m() > d()) return laid_out(team).singular_values(count, team);
+    // A float's rounding in W W^T would drown all values but the first.
+    if (m() > d() || (sizeof(T) < 8 && count > 1))
+      return laid_out(team).singular_values(count, team);
     std::vector<double> square(static_cast<std::size_t>(m()));
     if (!squares(team, square.data())) return laid_out(team).singular_values(count, team);
     // W W^T = s^2 W_0 W_0^T + D^T P + s P_0^T D
@@ -205,7 +209,9 @@ class ExpandedWeights final : public Weights<T> {
           gram.middleCols(first, width).noalias() +=
               left.transpose() * right.middleCols(first, width);
         });
-    return featcore::singular_values_of_gram(gram, 1.0, count, team);
+    const double top = std::sqrt(*std::max_element(square.begin(), square.end()));
+    gram /= top * top;  // to order one: squares of these would underflow
+    return featcore::singular_values_of_gram(gram, top, count, team);
   }
 
  private:
@@ -223,12 +229,11 @@ class ExpandedWeights final : public Weights<T> {
     return result;
   }
 
-  // Whether of_start + cross, a square, has most of its digits.
-  static bool sound(double of_start, double cross) {
+  // Whether a square, the sum of terms of this size altogether, has most of its digits.
+  static bool sound(double square, double size) {
     constexpr double kTiny = 1e-200;
-    constexpr double kDigitsKept = 1e-3;
-    const double sum = of_start + cross;
-    return sum > kTiny && sum < 1 / kTiny && sum >= kDigitsKept * of_start;
+    constexpr double kDigitsKept = 1e-2;
+    return square > kTiny && square < 1 / kTiny && square >= kDigitsKept * size;
   }
 
   static bool sound_lengths(const std::vector<double>& lengths) {
@@ -248,17 +253,20 @@ class ExpandedWeights final : public Weights<T> {
           const T* P = e_.P->W.data() + p * shape.stride();
           const T* P_start = e_.P_start->W.data() + p * shape.stride();
           double cross[kPanel] = {};
+          double size[kPanel] = {};
           for (Index k = 0; k < e_.rank; ++k)
             for (Index l = 0; l < kPanel; ++l) {
               const Index q = k * kPanel + l;
-              cross[l] += static_cast<double>(D[q]) *
-                          (s * static_cast<double>(P_start[q]) + static_cast<double>(P[q]));
+              const double term = static_cast<double>(D[q]) *
+                                  (s * static_cast<double>(P_start[q]) + static_cast<double>(P[q]));
+              cross[l] += term;
+              size[l] += std::abs(term);
             }
           for (Index l = 0; l < shape.neurons(p); ++l) {
             const Index j = p * kPanel + l;
             const double of_start = s * s * start[static_cast<std::size_t>(j)];
             out[j] = of_start + cross[l];
-            if (!sound(of_start, cross[l])) good[static_cast<std::size_t>(p)] = 0;
+            if (!sound(out[j], of_start + size[l])) good[static_cast<std::size_t>(p)] = 0;
           }
         });
     return std::all_of(good.begin(), good.end(), [](char g) { return g != 0; });

@@ -2,6 +2,9 @@
 // so that bits do not depend on the machine's mood.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -31,7 +34,19 @@ struct FormCosts {
   static double projected(Index rank) { return 4.4 * static_cast<double>(rank) + 4; }
 };
 
-// What a form takes beyond the samples and the weights that come and go, in bytes.
+// Whether products of samples stay within the range of T.
+template <class T>
+bool products_in_range(const SplitView<T>& split) {
+  using Limits = std::numeric_limits<T>;
+  const double top =
+      static_cast<double>(ConstRows<T>(split.x, split.n, split.d).cwiseAbs().maxCoeff());
+  constexpr double kEpsilon = Limits::epsilon();
+  return top == 0 || (top > std::sqrt(static_cast<double>(Limits::min()) / kEpsilon) &&
+                      top < std::sqrt(static_cast<double>(Limits::max()) * kEpsilon));
+}
+
+// What a form takes beyond the samples and the weights that come and go, in bytes; where it is
+// largest, when the state is handed over.
 template <class T>
 double form_memory(const std::string& form, const NetworkView<T>& net,
                    const std::vector<SplitView<T>>& splits, Index rank) {
@@ -40,14 +55,18 @@ double form_memory(const std::string& form, const NetworkView<T>& net,
   const double n = static_cast<double>(splits[0].n);
   const double m = static_cast<double>(net.m);
   const double weights = kSize * m * static_cast<double>(net.d);
-  double all = 0;
-  for (const SplitView<T>& split : splits) all += static_cast<double>(split.n);
+  double all = 0, most = 0;
+  for (std::size_t s = 0; s < splits.size(); ++s) {
+    all += static_cast<double>(splits[s].n);
+    if (s > 0) most = std::max(most, static_cast<double>(splits[s].n));
+  }
   if (form == "primal") return kTiles + all * m / 8 + 3 * weights;
   const double k = form == "gram" ? n : static_cast<double>(rank);
-  const double others = kSize * (all - n) * (m + k);
-  const double own = form == "gram" ? kSize * (5 * n * m + 2 * n * n)
-                                    : kSize * (4 * k * m + k * (static_cast<double>(net.d) + n));
-  return kTiles + all * m / 8 + 2 * weights + own + others;
+  const double others = kSize * ((all - n) * (m + k) + most * m);
+  const double own = form == "gram"
+                         ? kSize * (7 * n * m + n * n)
+                         : kSize * (6 * k * m + k * (2 * static_cast<double>(net.d) + n));
+  return kTiles + all * m / 8 + 3 * weights + own + others;
 }
 
 // `wanted`: primal, gram, projected, or auto. With a `state`, the form goes on where it was left;
@@ -63,14 +82,21 @@ ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start
   const Index n = splits[0].n;
   const Index d = start.d;
   std::string name = wanted;
+  // A copy of x in double.
+  const double look = 8.0 * static_cast<double>(n) * static_cast<double>(d);
+  if (name == "gram" && !products_in_range(splits[0]))
+    throw std::invalid_argument(
+        "products of these samples leave the range of their type; scale x, or use form 'primal'");
   if (name == "auto") {
-    name = FormCosts::gram(n) < 0.9 * FormCosts::primal(d) ? "gram" : "primal";
+    name = FormCosts::gram(n) < 0.9 * FormCosts::primal(d) && products_in_range(splits[0])
+               ? "gram"
+               : "primal";
     const double best = name == "gram" ? FormCosts::gram(n) : FormCosts::primal(d);
     const Index most = static_cast<Index>((0.9 * best - 4) / 4.4);
     constexpr Index kPromptRank = 1500;  // a factorisation cannot be interrupted
     // Looking for the rank costs about as much as d / 4m steps.
-    const bool worth_a_look =
-        d >= 32 && d <= 4 * start.m && std::min(n, d) <= kPromptRank && most >= 1;
+    const bool worth_a_look = d >= 32 && d <= 4 * start.m && std::min(n, d) <= kPromptRank &&
+                              most >= 1 && look <= form_memory("primal", start, splits, 0);
     if (worth_a_look && may_lack_rank(n, d, splits[0].x, team)) {
       result.basis = span_basis(n, d, splits[0].x, most, team);
       if (!result.basis.empty()) name = "projected";
@@ -80,6 +106,7 @@ ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start
       for (const FormArray<T>& array : *state)
         if (array.name == "basis" && array.columns == d) result.basis = array.values;
     } else {
+      fits(name, look);
       result.basis = span_basis(n, d, splits[0].x, std::min(n, d), team);
     }
     if (result.basis.empty()) throw std::invalid_argument("the state has no basis");

@@ -8,6 +8,8 @@
 // with G = X X^T: 2 n^2 m flops instead of 4 n m d. Exact by algebra (docs/kernels.md).
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -54,6 +56,7 @@ class GramForm final : public SpanForm<T> {
     const PanelShape<T>& shape = now_.Z.shape;
     if (measure && weight_decay != 0) this->start_squares(team);  // once, not by many threads
     infos_.assign(static_cast<std::size_t>(shape.panels()), StepInfo());
+    fields_.assign(static_cast<std::size_t>(shape.panels()), Square());
     kernel_.give(now_.Z.W.data());
     kernel_.gradient_sums(now_.Z, r, team, next_.Z.W.data(), [&](Index p, T* h, const T* g) {
       constexpr Index kPanel = PanelShape<T>::kPanel;
@@ -63,15 +66,18 @@ class GramForm final : public SpanForm<T> {
       T* b = next_.C.W.data() + offset;
       weigh(r, p, z, b);
       StepInfo& info = infos_[static_cast<std::size_t>(p)];
-      if (measure && move.moves_W) info.squared_gradient = squared_field(move, p, h, b, team);
+      if (measure && move.moves_W)
+        fields_[static_cast<std::size_t>(p)] = squared_field(move, p, h, b, team);
       info.finite = move.weights(n_, z, a, h);
       info.finite = move.weights(n_, now_.C.W.data() + offset, a, b) && info.finite;
       move.head(shape.neurons(p), a, g, next_.Z.a.data() + p * kPanel, info);
       std::copy_n(next_.Z.a.data() + p * kPanel, kPanel, next_.C.a.data() + p * kPanel);
     });
+    StepInfo info = total(infos_);
+    if (measure && move.moves_W) info.squared_gradient += squared_field(move, r, team);
     std::swap(now_, next_);
     this->moved(move.moves_W ? 1 - move.eta_W * move.decay : T(1));
-    return total(infos_);
+    return info;
   }
 
   void undo() override {
@@ -105,6 +111,12 @@ class GramForm final : public SpanForm<T> {
     Panels<T> C;
   };
 
+  // A square, and the size of what it is the sum of: far above, if terms cancel.
+  struct Square {
+    double value = 0;
+    double size = 0;
+  };
+
   static Panels<T> copy(const Panels<T>& from) {
     Panels<T> to(from.shape.m, from.shape.d);
     std::copy_n(from.W.data(), from.W.size(), to.W.data());
@@ -136,7 +148,7 @@ class GramForm final : public SpanForm<T> {
 
   // |lambda W - B^T X|^2 over a panel, from h = B^T G / a and b = B / a:
   // sum_i B_i (B^T G - 2 lambda Z)_i + lambda^2 |w|^2.
-  double squared_field(const LayerMove<T>& move, Index p, const T* h, const T* b,
+  Square squared_field(const LayerMove<T>& move, Index p, const T* h, const T* b,
                        const Team& team) {
     constexpr Index kPanel = PanelShape<T>::kPanel;
     const PanelShape<T>& shape = now_.Z.shape;
@@ -147,24 +159,78 @@ class GramForm final : public SpanForm<T> {
     const T* a = now_.Z.a.data() + p * kPanel;
     const double decay = static_cast<double>(move.decay);
     const double s = static_cast<double>(this->scale());
-    double squared[kPanel] = {};
-    for (Index i = 0; i < n_; ++i)
+    double value[kPanel] = {};
+    double size[kPanel] = {};
+    const auto add = [&](Index l, double term) {
+      value[l] += term;
+      size[l] += std::abs(term);
+    };
+    for (Index i = 0; i < n_; ++i) {
+      const double square = static_cast<double>(gram_[static_cast<std::size_t>(i * n_ + i)]);
       for (Index l = 0; l < kPanel; ++l) {
         const Index q = i * kPanel + l;
         const double B = static_cast<double>(a[l] * b[q]);
-        squared[l] +=
-            B * (static_cast<double>(a[l] * h[q]) - 2 * decay * static_cast<double>(z[q]));
-        if (decay != 0)
-          squared[l] += decay * decay * static_cast<double>(c[q]) *
-                        (s * static_cast<double>(z_start[q]) + static_cast<double>(z[q]));
+        add(l, B * static_cast<double>(a[l] * h[q]));
+        size[l] += B * B * square;  // B^T G may cancel too
+        if (decay == 0) continue;
+        add(l, -2 * decay * B * static_cast<double>(z[q]));
+        add(l, decay * decay * static_cast<double>(c[q]) *
+                   (s * static_cast<double>(z_start[q]) + static_cast<double>(z[q])));
       }
-    double sum = 0;
+    }
+    Square sum;
     for (Index l = 0; l < shape.neurons(p); ++l) {
       if (decay != 0)
-        squared[l] += decay * decay * s * s *
-                      this->start_squares(team)[static_cast<std::size_t>(p * kPanel + l)];
-      sum += std::max(0.0, squared[l]);
+        add(l, decay * decay * s * s *
+                   this->start_squares(team)[static_cast<std::size_t>(p * kPanel + l)]);
+      sum.value += value[l];
+      sum.size += size[l];
     }
+    return sum;
+  }
+
+  // Of all panels, from fields_; where that has lost its digits, from the field itself.
+  double squared_field(const LayerMove<T>& move, const T* r, const Team& team) {
+    constexpr double kDigitsKept = 1e-2;
+    Square all;
+    for (const Square& field : fields_) {
+      all.value += field.value;
+      all.size += field.size;
+    }
+    if (all.value >= kDigitsKept * all.size) return all.value;
+    constexpr Index kPanel = PanelShape<T>::kPanel;
+    const PanelShape<T>& shape = now_.Z.shape;
+    const NetworkView<T>& start = this->start();
+    const Index d = start.d;
+    const double decay = static_cast<double>(move.decay);
+    const double s = static_cast<double>(this->scale());
+    team.for_each(shape.panels(), [&](Index p, const Worker& worker) {
+      const Index offset = p * shape.stride();
+      const T* c = now_.C.W.data() + offset;
+      const T* a = now_.C.a.data() + p * kPanel;
+      Buffer<T> b(shape.stride());
+      weigh(r, p, now_.Z.W.data() + offset, b.data());
+      std::vector<double> field(static_cast<std::size_t>(d));
+      double sum = 0;
+      for (Index l = 0; l < shape.neurons(p); ++l) {
+        if (worker.stop(4.0 * static_cast<double>(n_ * d))) return;
+        const T* w = start.W + (p * kPanel + l) * d;
+        for (Index k = 0; k < d; ++k)
+          field[static_cast<std::size_t>(k)] = -decay * s * static_cast<double>(w[k]);
+        for (Index i = 0; i < n_; ++i) {
+          const Index q = i * kPanel + l;
+          const double weight =
+              static_cast<double>(a[l] * b.data()[q]) - decay * static_cast<double>(c[q]);
+          const T* x = this->basis() + i * d;
+          for (Index k = 0; k < d; ++k)
+            field[static_cast<std::size_t>(k)] += weight * static_cast<double>(x[k]);
+        }
+        sum += squared_norm(field.data(), d);
+      }
+      fields_[static_cast<std::size_t>(p)].value = sum;
+    });
+    double sum = 0;
+    for (const Square& field : fields_) sum += field.value;
     return sum;
   }
 
@@ -176,6 +242,7 @@ class GramForm final : public SpanForm<T> {
   Point now_;
   Point next_;  // after a step: the point before it
   std::vector<StepInfo> infos_;
+  std::vector<Square> fields_;  // |gradient|^2 with respect to W, a panel each
 };
 
 }  // namespace featcore

@@ -2,6 +2,7 @@
 // orthonormal basis Q of the span, (rank, d), it iterates W Q^T on the samples X Q^T.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -19,7 +20,6 @@ class ProjectedForm final : public SpanForm<T> {
                 const FormState<T>* state, const Team& team)
       : SpanForm<T>(start, rank, basis, state ? form_array(*state, "scale", 1, 1)[0] : T(1), splits,
                     activation, signs_of_all_splits, team),
-        basis_(basis),
         x_(static_cast<std::size_t>(splits[0].n * rank)),
         D_(start.m, rank) {
     row_products(splits[0].n, splits[0].x, rank, basis, start.d, team, x_.data());
@@ -36,9 +36,10 @@ class ProjectedForm final : public SpanForm<T> {
 
   StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
                 const Team& team) override {
+    const bool decays = rates.W != 0 && weight_decay != 0;
+    const double rest = measure && decays ? squared_rest(team) : 0;  // may be stopped: goes first
     StepInfo info = inner_->step(r, step_size, rates, weight_decay, measure, team);
-    if (measure && rates.W != 0 && weight_decay != 0)
-      info.squared_gradient += weight_decay * weight_decay * squared_rest(team);
+    info.squared_gradient += weight_decay * weight_decay * rest;
     const LayerMove<T> move(step_size, rates, weight_decay, measure);
     this->moved(move.moves_W ? 1 - move.eta_W * move.decay : T(1));
     return info;
@@ -52,8 +53,10 @@ class ProjectedForm final : public SpanForm<T> {
   FormState<T> state() const override {
     FormState<T> state = this->span_state();
     const PanelShape<T>& shape = inner_->panels().shape;
-    state.push_back(
-        {"basis", shape.d, this->start().d, {basis_, basis_ + shape.d * this->start().d}});
+    state.push_back({"basis",
+                     shape.d,
+                     this->start().d,
+                     {this->basis(), this->basis() + shape.d * this->start().d}});
     state.push_back({"weights", shape.m, shape.d, this->rows(inner_->panels())});
     return state;
   }
@@ -74,20 +77,39 @@ class ProjectedForm final : public SpanForm<T> {
   }
 
  private:
-  // |s W_0|^2 outside the span.
+  // |s W_0|^2 outside the span: of the part itself, since the difference of two squares would know
+  // it to half of the digits only.
   double squared_rest(const Team& team) {
+    const Index d = this->start().d;
+    const Index rank = D_.shape.d;
+    if (rest_.empty()) {
+      std::vector<double> squares(static_cast<std::size_t>(D_.shape.m));
+      team.for_work(4.0 * static_cast<double>(D_.shape.m * rank) * static_cast<double>(d))
+          .for_each(D_.shape.m, [&](Index j, const Worker&) {
+            const T* w = this->start().W + j * d;
+            std::vector<double> rest(w, w + d);
+            for (Index k = 0; k < rank; ++k) {
+              const T* q = this->basis() + k * d;
+              double inside = 0;
+              for (Index i = 0; i < d; ++i)
+                inside += rest[static_cast<std::size_t>(i)] * static_cast<double>(q[i]);
+              for (Index i = 0; i < d; ++i)
+                rest[static_cast<std::size_t>(i)] -= inside * static_cast<double>(q[i]);
+            }
+            squares[static_cast<std::size_t>(j)] = squared_norm(rest.data(), d);
+          });
+      rest_ = std::move(squares);
+    }
     double sum = 0;
-    for (const double square : this->start_squares(team)) sum += square;
-    const Panels<T>& inside = this->start_products();
-    sum -= squared_norm(inside.W.data(), inside.W.size());
+    for (const double square : rest_) sum += square;
     const double s = static_cast<double>(this->scale());
-    return s * s * std::max(0.0, sum);
+    return s * s * sum;
   }
 
-  const T* basis_;
   std::vector<T> x_;  // X Q^T, (n, rank)
   std::unique_ptr<PrimalForm<T>> inner_;
   Panels<T> D_;
+  std::vector<double> rest_;  // |w_0j|^2 outside the span, once asked for
 };
 
 }  // namespace featcore

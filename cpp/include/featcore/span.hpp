@@ -9,6 +9,7 @@
 #include "featcore/eigen.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/spectrum.hpp"
+#include "featcore/weights.hpp"
 
 namespace featcore {
 
@@ -28,16 +29,21 @@ bool may_lack_rank(Index n, Index d, const T* x, const Team& team) {
 }
 
 // Orthonormal rows that span those of x, (rank, d), or nothing if there are more than `most`.
-// Gram-Schmidt with pivots, each vector orthogonalised twice. A zero x gives one arbitrary vector.
+// Gram-Schmidt with pivots, each vector orthogonalised twice. Rows count by their direction,
+// however short: what is left out is rounding of each row, not of the longest. A zero x gives one
+// arbitrary vector.
 template <class T>
 std::vector<T> span_basis(Index n, Index d, const T* x, Index most, const Team& whole_team) {
   constexpr Index kRows = 32;
   const Team team = whole_team.for_work(4.0 * static_cast<double>(n) * static_cast<double>(d));
   RowMatrix<double> rest = ConstRows<T>(x, n, d).template cast<double>();
   std::vector<double> norms(static_cast<std::size_t>(n));
-  for (Index i = 0; i < n; ++i) norms[static_cast<std::size_t>(i)] = rest.row(i).norm();
-  const double largest = *std::max_element(norms.begin(), norms.end());
-  const double nothing = 64 * static_cast<double>(std::numeric_limits<T>::epsilon()) * largest;
+  for (Index i = 0; i < n; ++i) {
+    const double length = detail::norm(x + i * d, d);
+    if (length > 0) rest.row(i) = rest.row(i) / length;
+    norms[static_cast<std::size_t>(i)] = length > 0 ? 1 : 0;
+  }
+  const double nothing = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
   RowMatrix<double> basis(0, d);
   Index rank = 0;
   while (true) {

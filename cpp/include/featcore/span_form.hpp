@@ -135,6 +135,7 @@ class SpanForm : public Form<T> {
   }
 
   const NetworkView<T>& start() const { return start_; }
+  const T* basis() const { return basis_; }
   const Panels<T>& start_products() const { return start_products_; }
   T scale() const { return scale_; }
   const std::vector<double>& start_squares(const Team& team) {

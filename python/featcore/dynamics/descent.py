@@ -118,7 +118,7 @@ def descend(
     Notes
     -----
     Memory beyond the arrays that come and go, in the primal form: one bit a (neuron, sample) pair, three copies of
-    W, and at most 64 MiB; no n×m matrix of numbers. The Gram form takes six of them.
+    W, and at most 64 MiB; no n×m matrix of numbers. The Gram form takes seven of them.
 
     Examples
     --------
