@@ -1,0 +1,169 @@
+"""Gradient flow of a ReLU network once more, slow and plain: an eighth-order solver restarted at every event.
+
+Between events the field is smooth: the pattern of active pairs is fixed there, and samples that hold a neuron on
+their hyperplane have multipliers from a small linear system. The first pair that leaves its side, and the first
+multiplier that leaves its interval, ends the piece, at a root of the dense output. What happens then is found by
+trying every choice, not by pivoting.
+"""
+
+import itertools
+
+import numpy as np
+from scipy.integrate import DOP853
+from scipy.optimize import brentq
+
+OFF, HELD, ON = -1, 0, 1
+
+
+def residual(loss, f, y):
+    """Return -dl/df."""
+    if loss == "squared":
+        return y - f
+    if loss == "exponential":
+        return y * np.exp(-y * f)
+    e = np.exp(-np.abs(y * f))
+    return y * np.where(y * f > 0, e, 1.0) / (1 + e)
+
+
+class Piece:
+    """The smooth field with every pair on a given side."""
+
+    def __init__(self, x, y, c, loss, slope, sides):
+        self.x, self.y, self.c, self.loss, self.slope = x, y, c, loss, slope
+        self.gate = np.where(sides == ON, 1.0, slope)
+        self.held = [(j, np.flatnonzero(sides[j] == HELD)) for j in np.flatnonzero((sides == HELD).any(1))]
+        self.m, self.d = sides.shape[0], x.shape[1]
+
+    def split(self, theta):
+        return theta[: self.m * self.d].reshape(self.m, self.d), theta[self.m * self.d :]
+
+    def residuals(self, theta):
+        W, a = self.split(theta)
+        return self.c * residual(self.loss, a @ (self.gate * (W @ self.x.T)), self.y)
+
+    def directions(self, theta):
+        """Return V and the multipliers of held samples beyond slope * r."""
+        V = (self.gate * self.residuals(theta)) @ self.x
+        multipliers = []
+        for j, held in self.held:
+            xs = self.x[held]
+            extra = np.linalg.lstsq(xs @ xs.T, -xs @ V[j], rcond=None)[0]
+            V[j] += extra @ xs
+            multipliers.append(extra)
+        return V, multipliers
+
+    def shares(self, theta):
+        """Return the share in [0, 1] of each held pair, in the order of `held`."""
+        r = self.residuals(theta)
+        _, multipliers = self.directions(theta)
+        shares = [
+            extra / ((1 - self.slope) * r[held])
+            for (_, held), extra in zip(self.held, multipliers, strict=True)
+        ]
+        return np.concatenate(shares) if shares else np.zeros(0)
+
+    def __call__(self, _t, theta):
+        W, a = self.split(theta)
+        V, _ = self.directions(theta)
+        return np.concatenate([(a[:, None] * V).ravel(), (W * V).sum(1)])
+
+
+def choose(tied, sides, V_off, r, x, slope, sign):
+    """Return sides of the tied samples that are consistent, with as few changes as possible."""
+    best = None
+    gram = x[tied] @ x[tied].T
+    for choice in itertools.product((OFF, HELD, ON), repeat=len(tied)):
+        extra = np.array([(1 - slope) * r[i] if s == ON else 0.0 for i, s in zip(tied, choice, strict=True)])
+        held = [p for p, s in enumerate(choice) if s == HELD]
+        base = x[tied] @ V_off
+        if held:
+            rest = base + gram @ extra
+            extra[held] = np.linalg.lstsq(gram[np.ix_(held, held)], -rest[held], rcond=None)[0]
+        speed = sign * (base + gram @ extra)
+        scale = 1e-11 * (np.abs(r[tied]) * np.diag(gram)).max()
+        good = True
+        for p, (i, s) in enumerate(zip(tied, choice, strict=True)):
+            share = extra[p] / ((1 - slope) * r[i])
+            if s == HELD:
+                good &= sign * r[i] < 0 and -1e-8 <= share <= 1 + 1e-8
+            else:
+                good &= s * speed[p] >= -scale
+        changes = sum(s != sides[i] for i, s in zip(tied, choice, strict=True))
+        if good and (best is None or changes < best[0]):
+            best = changes, choice
+    if best is None:
+        raise RuntimeError("no choice of sides is consistent")
+    return best[1]
+
+
+def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-18, weights=None):
+    """Return (W, a, counts) at t_end, counts = (crossings, times a sample was caught)."""
+    n, d = x.shape
+    m = len(a)
+    c = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    t, theta, h = 0.0, np.concatenate([W.ravel(), a]), None
+    sides = np.where(W @ x.T > 0, ON, OFF)
+    crossings = catches = 0
+    while t < t_end:
+        piece = Piece(x, y, c, loss, slope, sides)
+        solver = DOP853(piece, t, theta, t_end, rtol=rtol, atol=atol, first_step=h)
+        heads = np.sign(solver.y[m * d :])
+        while True:
+            solver.step()
+            if solver.status == "failed":
+                raise RuntimeError(f"the oracle failed at t={t}")
+            wrong = sides * (piece.split(solver.y)[0] @ x.T) < 0
+            shares = piece.shares(solver.y)
+            loose = (shares < -1e-9) | (shares > 1 + 1e-9)
+            turned = [j for j, _ in piece.held if heads[j] * solver.y[m * d + j] < 0]
+            if wrong.any() or loose.any() or turned:
+                break
+            if solver.status == "finished":
+                return *piece.split(solver.y), (crossings, catches)
+        dense = solver.dense_output()
+        first, cause = np.inf, None
+
+        def root(g, low=solver.t_old, high=solver.t):
+            if g(low) <= 0:
+                return low
+            return brentq(g, low, high, xtol=1e-15, rtol=4 * np.finfo(float).eps)
+
+        for j, i in zip(*np.nonzero(wrong), strict=True):
+            at = root(lambda s, j=j, i=i: sides[j, i] * (dense(s)[j * d : (j + 1) * d] @ x[i]))
+            if at < first:
+                first, cause = at, (j, i)
+        pairs = [(j, i) for j, held in piece.held for i in held]
+        for p in np.flatnonzero(loose):
+            at = root(
+                lambda s, p=p: 1e-9 + min(piece.shares(dense(s))[p], 1 - piece.shares(dense(s))[p])
+            )
+            if at < first:
+                first, cause = at, pairs[p]
+        for j in turned:
+            at = root(lambda s, j=j: heads[j] * dense(s)[m * d + j])
+            if at < first:
+                first, cause = at, (j, None)
+        j, i = cause
+        theta = dense(first) if first > solver.t_old else solver.y_old.copy()
+        tied = [int(k) for k in np.flatnonzero(sides[j] == HELD)]
+        if i is not None and i not in tied:
+            tied.append(int(i))
+        r = piece.residuals(theta)
+        gate = piece.gate[j].copy()
+        gate[tied] = slope
+        if i is None:
+            sign = np.sign(dense(solver.t)[m * d + j])
+        else:
+            sign = np.sign(theta[m * d + j])
+        choice = choose(tied, sides[j], (gate * r) @ x, r, x, slope, sign)
+        for k, s in zip(tied, choice, strict=True):
+            if s != sides[j, k]:
+                crossings += s != HELD
+                catches += s == HELD
+            if s == HELD:  # onto the hyperplane exactly
+                w = theta[j * d : (j + 1) * d]
+                w -= (w @ x[k]) / (x[k] @ x[k]) * x[k]
+            sides[j, k] = s
+        t = first
+        h = min(max(solver.step_size, 1e-9), t_end - t) or None
+    return *Piece(x, y, c, loss, slope, sides).split(theta), (crossings, catches)
