@@ -29,9 +29,9 @@ struct EventFlowOptions {
 struct FlowCounts {
   std::int64_t accepted = 0;
   std::int64_t rejected = 0;
-  std::int64_t sweeps = 0;     // over all neurons
-  std::int64_t crossings = 0;  // of accepted steps, as slidings
-  std::int64_t slidings = 0;   // times a sample was caught
+  std::int64_t evaluations = 0;  // of the field, or sweeps over all neurons
+  std::int64_t crossings = 0;
+  std::int64_t slidings = 0;  // times a sample was caught
 };
 
 // Where a flow stands between two steps, and what it needs to go on to the same bits.
@@ -45,7 +45,8 @@ struct EventFlowState {
   // Of the last step: its length, and its residuals in Legendre's basis, (n, kTerms).
   double last_step = 0;
   std::vector<double> legendre;
-  int trusted = 0;  // terms that extrapolate best
+  int trusted = 0;   // terms that extrapolate best
+  double ratio = 0;  // of its error to what was allowed
 };
 
 template <class T>
@@ -53,14 +54,14 @@ class EventFlow {
  public:
   // The samples must outlive the flow.
   EventFlow(const NetworkView<T>& net, Activation activation, const Objective<T>& objective,
-            const EventFlowOptions& options, const Team& team)
+            const EventFlowOptions& options)
       : options_(options),
         slope_(activation.slope),
         objective_(&objective),
         m_(net.m),
         d_(net.d),
         n_(objective.split().n),
-        samples_(objective.split(), team),
+        samples_(objective.split()),
         grid_(terms_for(options.rtol), 2 * terms_for(options.rtol) - 2),
         chunks_(net.m, kMostChunks, 1),
         padded_points_((grid_.points() - 1) * samples_.padded_n()),
@@ -69,51 +70,146 @@ class EventFlow {
         residuals_(n_ * kTerms),
         refitted_(n_ * kTerms),
         whole_(kTerms * samples_.padded_d()),
-        events_(static_cast<std::size_t>(chunks_.pieces())) {
+        events_(size(chunks_.pieces())) {
     if (!activation.homogeneous())
       throw std::invalid_argument("the event-resolved flow needs ReLU or leaky ReLU");
     if (objective.spec().loss == Loss::hinge)
       throw std::invalid_argument(
           "the residuals of the hinge loss jump: the event-resolved flow cannot follow them");
+    if (!(options.rtol > 0) || !(options.atol >= 0))
+      throw std::invalid_argument("rtol must be positive and atol must not be negative");
     for (int q = 1; q < grid_.points(); ++q) points_.push_back(grid_.at(q));
     state_.W.assign(net.W, net.W + m_ * d_);
     state_.a.assign(net.a, net.a + m_);
-    next_ = state_;
-    gather(team);
-    state_.sides.assign(size(m_ * n_), -1);
-    state_.f.assign(size(n_), T(0));
-    state_.legendre.assign(size(n_ * kTerms), 0.0);
-    for (Index j = 0; j < m_; ++j)
-      for (Index i = 0; i < n_; ++i) {
-        const T* x = objective.split().x + i * d_;
-        const T* w = net.W + j * d_;
-        T z = 0;
-        for (Index k = 0; k < d_; ++k) z += w[k] * x[k];
-        if (z > 0) state_.sides[size(j * n_ + i)] = 1;
-        state_.f[size(i)] += net.a[j] * (z > 0 ? z : static_cast<T>(slope_) * z);
-      }
-    next_ = state_;
   }
 
-  double finish = 1e300;
-  const EventFlowState<T>& state() const { return state_; }
-  const FlowCounts& counts() const { return counts_; }
-  const std::vector<FlowEvent>& events() const { return step_events_; }
+  // Goes on from a state of a flow with the same data and options.
+  void resume(EventFlowState<T> state) {
+    const bool fits = state.W.size() == size(m_ * d_) && state.a.size() == size(m_) &&
+                      state.sides.size() == size(m_ * n_) && state.f.size() == size(n_) &&
+                      state.legendre.size() == size(n_ * kTerms) && state.trusted >= 0 &&
+                      state.trusted <= grid_.terms();
+    if (!fits) throw std::invalid_argument("the state is not of this flow");
+    state_ = std::move(state);
+    begun_ = true;
+  }
 
-  // Takes one step, as long as its error allows. False if none is short enough.
-  bool step(const Team& team) {
+  // The first sides and outputs. False if these are not finite.
+  bool begin(const Team& team) {
+    if (!prepared_) {
+      samples_.multiply_all(team);
+      next_ = state_;
+      prepared_ = true;
+    }
+    gather(team);
+    if (!begun_) {
+      state_.sides.assign(size(m_ * n_), -1);
+      state_.f.assign(size(n_), T(0));
+      state_.legendre.assign(size(n_ * kTerms), 0.0);
+      const Index padded = samples_.padded_n();
+      team.for_work(2.0 * static_cast<double>(n_ * m_ * d_))
+          .for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
+            T* f = f_.data() + chunk * padded_points_;
+            std::fill_n(f, padded, T(0));
+            Buffer<T> z(padded);
+            for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk); ++j) {
+              if (worker.stop()) return;
+              samples_.multiply(state_.W.data() + j * d_, z.data());
+              for (Index i = 0; i < n_; ++i) {
+                const T zi = z.data()[i];
+                if (zi > 0) state_.sides[size(j * n_ + i)] = 1;
+                f[i] += state_.a[size(j)] * (zi > 0 ? zi : static_cast<T>(slope_) * zi);
+              }
+            }
+          });
+      for (Index c = 0; c < chunks_.pieces(); ++c)
+        for (Index i = 0; i < n_; ++i) state_.f[size(i)] += f_.data()[c * padded_points_ + i];
+      next_ = state_;
+      begun_ = true;
+    }
     start();
+    for (Index i = 0; i < n_; ++i)
+      if (!sound(state_.f[size(i)]) || !sound(r0_[size(i)])) return false;
+    return true;
+  }
+
+  // Takes one step, as long as its error allows: the state is then at its end. After Stopped
+  // nothing has moved. `underflow`: no step is short enough; `non_finite`: nor does any give finite
+  // numbers.
+  enum class Step { taken, underflow, non_finite };
+  Step step(const Team& team) {
+    start();
+    double h = state_.step > 0 ? state_.step : first_step();
     for (;;) {
-      double h = state_.step > 0 ? state_.step : first_step();
-      if (state_.time + 1.01 * h > finish) h = finish - state_.time;
-      if (!(state_.time + h > state_.time * (1 + 1e-14))) return false;
+      if (!(h > kShortest * state_.time) || h < kLeast)
+        return finite_ ? Step::underflow : Step::non_finite;
       const double factor = attempt(h, team);
-      state_.step = h * std::abs(factor);
-      if (factor > 0) break;
+      if (factor > 0) {
+        state_.step = h * factor;
+        break;
+      }
+      h *= -factor;
       ++counts_.rejected;
     }
     ++counts_.accepted;
-    return true;
+    return Step::taken;
+  }
+
+  // The weights at `time` within the last step taken.
+  NetworkView<T> look(double time, const Team& team) {
+    if (time == state_.time) return {m_, d_, state_.W.data(), state_.a.data()};
+    const double h = state_.last_step;
+    looked_.W.resize(state_.W.size());
+    looked_.a.resize(state_.a.size());
+    looked_.sides.resize(state_.sides.size());
+    StepView view = step_view(h);
+    view.point_count = 0;
+    view.end = std::clamp(2 * (time - next_.time) / h - 1, -1.0, 1.0);
+    if (!carry_all(view, next_, looked_, team)) throw std::logic_error("a step cannot be repeated");
+    return {m_, d_, looked_.W.data(), looked_.a.data()};
+  }
+
+  // Outputs on the training samples at `time` within the last step taken, between its points.
+  void outputs(double time, T* f) const {
+    const double s = std::clamp(2 * (time - next_.time) / state_.last_step - 1, -1.0, 1.0);
+    const Index padded = samples_.padded_n();
+    std::fill_n(f, n_, T(0));
+    double total = 0;
+    std::vector<double> weights(size(grid_.points()));
+    for (int q = 0; q < grid_.points(); ++q) {
+      const double gap = s - grid_.at(q);
+      const double end = q == 0 || q + 1 == grid_.points() ? 0.5 : 1.0;
+      if (gap == 0) {
+        std::fill(weights.begin(), weights.end(), 0.0);
+        weights[size(q)] = total = 1;
+        break;
+      }
+      total += weights[size(q)] = (q % 2 == 0 ? end : -end) / gap;
+    }
+    for (int q = 0; q < grid_.points(); ++q) {
+      const T weight = static_cast<T>(weights[size(q)] / total);
+      const T* at = q == 0 ? next_.f.data() : f_.data() + (q - 1) * padded;
+      for (Index i = 0; i < n_; ++i) f[i] += weight * at[i];
+    }
+  }
+
+  // At the end of the last step, and of all so far.
+  const EventFlowState<T>& state() const { return state_; }
+  const FlowCounts& counts() const { return counts_; }
+  double time() const { return state_.time; }
+  // Squared norm of the objective's gradient at the end of the last step, over the layers that
+  // move.
+  double squared_gradient() const { return squared_gradient_; }
+  // Of the last step, in order.
+  const std::vector<FlowEvent>& events() const { return step_events_; }
+
+  // From where a run that was at `time` goes on with the same steps: the end of the last step, or,
+  // within it, its start.
+  EventFlowState<T> resumable(double time) const {
+    if (!(time < state_.time)) return state_;
+    EventFlowState<T> before = next_;
+    before.step = state_.last_step;
+    return before;
   }
 
  private:
@@ -122,9 +218,13 @@ class EventFlow {
   static int terms_for(double rtol) { return rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7); }
 
   static constexpr Index kMostChunks = 64;
+  static constexpr double kShortest = 1e-14;  // step, of the time
+  static constexpr double kLeast = 1e-290;
+
+  static bool sound(T value) { return std::abs(value) <= largest_sound<T>(); }
 
   void gather(const Team& team) {
-    while (paths_.size() < size(team.threads()))
+    while (paths_.size() < static_cast<std::size_t>(team.threads()))
       paths_.emplace_back(samples_, slope_);
   }
 
@@ -158,7 +258,7 @@ class EventFlow {
 
   // Carries all neurons over the step with the residuals as they are. False if one fails.
   bool sweep(double h, const Team& team) {
-    ++counts_.sweeps;
+    ++counts_.evaluations;
     const Index padded_d = samples_.padded_d();
     std::fill_n(whole_.data(), whole_.size(), 0.0);
     for (Index i = 0; i < n_; ++i)
@@ -167,40 +267,7 @@ class EventFlow {
         for (Index k = 0; k < padded_d; ++k)
           whole_.data()[l * padded_d + k] += r * samples_.row(i)[k];
       }
-    StepView view;
-    view.terms = grid_.terms();
-    const double decay = objective_->spec().weight_decay;
-    view.rates = {0.5 * h, options_.rates.W, options_.rates.a, options_.rates.W * decay,
-                  options_.rates.a * decay};
-    view.residuals = residuals_.data();
-    view.whole = whole_.data();
-    view.points = points_.data();
-    view.point_count = static_cast<int>(points_.size());
-    std::vector<char> good(size(chunks_.pieces()), 0);
-    const double work = 2.0 * static_cast<double>(n_ * m_) *
-                        static_cast<double>(grid_.terms() * (d_ + 2 * grid_.terms()));
-    const Team sized = team.for_work(work);
-    gather(sized);
-    sized.for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
-      T* f = f_.data() + chunk * padded_points_;
-      std::fill_n(f, padded_points_, T(0));
-      std::vector<FlowEvent>& events = events_[size(chunk)];
-      events.clear();
-      NeuronPath<T>& path = paths_[size(worker.id)];
-      bool all = true;
-      for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk) && all; ++j) {
-        if (worker.stop()) return;
-        const std::size_t before = events.size();
-        all = path.carry(view, state_.W.data() + j * d_, state_.a[size(j)],
-                         state_.sides.data() + j * n_, f, next_.W.data() + j * d_,
-                         next_.a.data() + j, next_.sides.data() + j * n_, events);
-        for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
-      }
-      good[size(chunk)] = all;
-    });
-    bool all = true;
-    for (const char one : good) all = all && one != 0;
-    if (!all) return false;
+    if (!carry_all(step_view(h), state_, next_, team)) return false;
     // f and r at the points
     const Index padded = samples_.padded_n();
     const Index points = grid_.points();
@@ -219,11 +286,54 @@ class EventFlow {
           }
           objective_->residuals(0, n_, f, r);
           for (Index i = 0; i < n_; ++i)
-            if (!(std::abs(f[i]) <= largest_sound<T>() && std::abs(r[i]) <= largest_sound<T>()))
-              finite[size(q)] = 0;
+            if (!sound(f[i]) || !sound(r[i])) finite[size(q)] = 0;
         });
-    for (const char one : finite) all = all && one != 0;
-    return all;
+    for (const char one : finite) finite_ = finite_ && one != 0;
+    return finite_;
+  }
+
+  StepView step_view(double h) const {
+    StepView view;
+    view.terms = grid_.terms();
+    const double decay = objective_->spec().weight_decay;
+    view.rates = {0.5 * h, options_.rates.W, options_.rates.a, options_.rates.W * decay,
+                  options_.rates.a * decay};
+    view.residuals = residuals_.data();
+    view.whole = whole_.data();
+    view.points = points_.data();
+    view.point_count = static_cast<int>(points_.size());
+    return view;
+  }
+
+  // Carries all neurons from one state over a step into another, and sums what they give in chunks.
+  // False if one fails.
+  bool carry_all(const StepView& view, const EventFlowState<T>& from, EventFlowState<T>& to,
+                 const Team& team) {
+    const Team sized = team.for_work(2.0 * static_cast<double>(n_ * m_) *
+                                     static_cast<double>(grid_.terms() * (d_ + 2 * grid_.terms())));
+    gather(sized);
+    parts_.assign(size(chunks_.pieces()), Part());
+    sized.for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
+      T* f = f_.data() + chunk * padded_points_;
+      if (view.point_count > 0) std::fill_n(f, padded_points_, T(0));
+      std::vector<FlowEvent>& events = events_[size(chunk)];
+      events.clear();
+      NeuronPath<T>& path = paths_[static_cast<std::size_t>(worker.id)];
+      Part part;
+      for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk) && part.good; ++j) {
+        if (worker.stop()) return;
+        const std::size_t before = events.size();
+        part.good =
+            path.carry(view, from.W.data() + j * d_, from.a[size(j)], from.sides.data() + j * n_, f,
+                       to.W.data() + j * d_, to.a.data() + j, to.sides.data() + j * n_, events);
+        part.squared_gradient += path.squared_gradient();
+        for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
+      }
+      parts_[size(chunk)] = part;
+    });
+    bool good = true;
+    for (const Part& part : parts_) good = good && part.good;
+    return good;
   }
 
   // Fits polynomials to the residuals at the points.
@@ -239,9 +349,9 @@ class EventFlow {
   }
 
   // How far the integral over the step of sum_i (residual - polynomial) x_i goes astray: the
-  // relative error of the weights. `fields`: true for what the points have against `polynomials`,
-  // false for the polynomials refitted against them.
-  double error(double h, const Buffer<double>& polynomials, bool points) {
+  // relative error of the weights. The residuals are those at the points, or refitted.
+  enum class Against { points, refitted };
+  double error(double h, const Buffer<double>& polynomials, Against against, const Team& team) {
     const Index padded = samples_.padded_n();
     const int count = grid_.points();
     gaps_.resize(size(count * n_));
@@ -250,7 +360,7 @@ class EventFlow {
         const double* p = polynomials.data() + i * kTerms;
         const double* other = refitted_.data() + i * kTerms;
         double sum = 0;
-        if (points) {
+        if (against == Against::points) {
           for (int l = grid_.terms() - 1; l >= 0; --l) sum = sum * grid_.at(q) + p[l];
           sum = static_cast<double>(r_.data()[q * padded + i]) - sum;
         } else {
@@ -258,30 +368,34 @@ class EventFlow {
         }
         gaps_[size(q * n_ + i)] = sum;
       }
-    double worst = 0;
-    std::vector<double>& integral = integral_;
-    integral.resize(size(n_));
-    worst_integral_.resize(size(n_));
-    for (int c = 1; c < count; ++c) {
-      std::fill(integral.begin(), integral.end(), 0.0);
-      for (int q = 0; q < count; ++q)
-        for (Index i = 0; i < n_; ++i)
-          integral[size(i)] += grid_.integral(c, q) * gaps_[size(q * n_ + i)];
-      double squared = 0;
-      for (Index i = 0; i < n_; ++i) {
-        const double part = integral[size(i)] * samples_.norm(i);
-        squared += part * part;
-      }
-      if (!(squared <= worst)) {
-        worst = squared;
-        worst_integral_ = integral;
-      }
-    }
+    integrals_.resize(size(count * n_));
+    squares_.assign(size(count), 0.0);
+    team.for_work(2.0 * static_cast<double>(n_ * count * count))
+        .for_each(count, [&](Index c, const Worker&) {
+          double* integral = integrals_.data() + c * n_;
+          std::fill_n(integral, n_, 0.0);
+          for (int q = 0; q < count; ++q) {
+            const double weight = grid_.integral(static_cast<int>(c), q);
+            const double* gap = gaps_.data() + q * n_;
+            for (Index i = 0; i < n_; ++i) integral[i] += weight * gap[i];
+          }
+          double squared = 0;
+          for (Index i = 0; i < n_; ++i) {
+            const double part = integral[i] * samples_.norm(i);
+            squared += part * part;
+          }
+          squares_[size(c)] = squared;
+        });
+    std::size_t where = 0;
+    for (std::size_t c = 0; c < squares_.size(); ++c)
+      if (!(squares_[c] <= squares_[where])) where = c;
+    const double worst = squares_[where];
+    const double* worst_integral = integrals_.data() + where * size(n_);
     // samples of a class may pull together
     std::vector<double> sums(size(2 * samples_.padded_d()), 0.0);
     for (Index i = 0; i < n_; ++i) {
       double* sum = sums.data() + (objective_->split().y[i] > 0 ? 0 : samples_.padded_d());
-      for (Index k = 0; k < d_; ++k) sum[k] += worst_integral_[size(i)] * samples_.row(i)[k];
+      for (Index k = 0; k < d_; ++k) sum[k] += worst_integral[i] * samples_.row(i)[k];
     }
     double together = 0;
     for (const double sum : sums) together += sum * sum;
@@ -292,21 +406,21 @@ class EventFlow {
   double attempt(double h, const Team& team) {
     constexpr int kMostSweeps = 12;
     constexpr double kShrink = -0.3;
-    const double progress = std::min(1.0, h * speed_);
-    const double tolerance = kSafety * (options_.rtol * progress + options_.atol * h);
+    const double tolerance = options_.rtol * std::min(1.0, h * speed_) + options_.atol * h;
     predict(h, state_.trusted, residuals_);
+    finite_ = true;
     double change_before = 0, contraction = 0;
     for (int sweeps = 0; sweeps < kMostSweeps; ++sweeps) {
       if (!sweep(h, team)) return kShrink;
       refit();
-      const double all = error(h, residuals_, true);
-      const double fit = error(h, refitted_, true);
-      const double change = error(h, residuals_, false);
+      const double all = error(h, residuals_, Against::points, team);
+      const double fit = error(h, refitted_, Against::points, team);
+      const double change = error(h, residuals_, Against::refitted, team);
       if (!std::isfinite(all)) return kShrink;
       if (sweeps > 0) contraction = std::max(contraction, change / change_before);
-      if (all <= tolerance) return accept(h, tolerance, fit, contraction, sweeps + 1);
+      if (all <= tolerance) return accept(h, fit / tolerance, contraction);
       if (fit > tolerance && (sweeps > 0 || change < 10 * fit))
-        return -std::max(0.2, std::min(0.8, 0.8 * std::sqrt(tolerance / fit)));
+        return -std::clamp(0.8 * std::sqrt(tolerance / fit), 0.2, 0.8);
       if (sweeps > 0 && contraction > 0.5) return kShrink;
       change_before = change;
       std::swap(residuals_, refitted_);
@@ -314,7 +428,9 @@ class EventFlow {
     return kShrink;
   }
 
-  double accept(double h, double tolerance, double fit, double contraction, int sweeps) {
+  // Makes what was swept the new state. `ratio`: of its error, once iterated to the end, to what is
+  // allowed.
+  double accept(double h, double ratio, double contraction) {
     learn(h);
     const Index padded = samples_.padded_n();
     const T* f = f_.data() + (grid_.points() - 2) * padded;
@@ -325,45 +441,65 @@ class EventFlow {
         for (int l = 0; l < grid_.terms(); ++l)
           next_.legendre[size(i * kTerms + l)] +=
               grid_.legendre_fit(l, q) * static_cast<double>(r_.data()[q * padded + i]);
-    next_.trusted = state_.trusted;
     next_.last_step = h;
     next_.time = state_.time + h;
+    next_.ratio = std::max(ratio, 1e-12);
+    squared_gradient_ = 0;
+    for (const Part& part : parts_) squared_gradient_ += part.squared_gradient;
     step_events_.clear();
     for (const std::vector<FlowEvent>& events : events_)
       for (FlowEvent event : events) {
         event.time = state_.time + 0.5 * h * (1 + event.time);
-        (event.kind == EventKind::held ? counts_.slidings : counts_.crossings)++;
         step_events_.push_back(event);
       }
+    std::stable_sort(step_events_.begin(), step_events_.end(),
+                     [](const FlowEvent& p, const FlowEvent& q) { return p.time < q.time; });
+    // Between the order of smooth residuals, terms, and that of residuals with kinks.
+    const double order = static_cast<double>(grid_.terms()) / 0.7;
+    double factor = 0.8 * std::pow(next_.ratio, -1 / order);
+    if (state_.last_step > 0) {  // an error that grew from step to step goes on growing
+      const double growth = next_.ratio / state_.ratio * std::pow(state_.last_step / h, order);
+      factor *= std::pow(std::max(1.0, growth), -0.5 / order);
+    }
+    constexpr double kGoodContraction = 0.1;
+    if (contraction > 0) factor = std::min(factor, kGoodContraction / contraction);
     std::swap(state_, next_);
-    double factor = fit > 0 ? 0.9 * std::pow(tolerance / fit, kExponent) : 4.0;
-    factor = std::clamp(factor, 0.3, 4.0);
-    if (contraction > 0.1) factor = std::min(factor, std::sqrt(0.1 / contraction));
-    if (sweeps > 3) factor = std::min(factor, 0.9);
-    return factor;
+    return std::clamp(factor, 0.3, 4.0);
   }
 
-  // How many terms of the last step would have given the best first guess of this one.
+  // How many terms of the last step would have given the best first guess at the end of this one.
   void learn(double h) {
     if (state_.last_step == 0) {
-      state_.trusted = 2;
+      next_.trusted = 2;
       return;
     }
+    const double end = 1 + 2 * h / state_.last_step;  // in units of the last step
+    const T* now = r_.data() + (grid_.points() - 1) * samples_.padded_n();
+    std::vector<double> gaps(size(n_));
+    for (Index i = 0; i < n_; ++i)
+      gaps[size(i)] = static_cast<double>(r0_[size(i)]) - static_cast<double>(now[i]);
     double least = std::numeric_limits<double>::infinity();
-    int best = state_.trusted;
-    for (int trusted = 1; trusted <= grid_.terms(); ++trusted) {
-      predict(h, trusted, residuals_);
-      const double gap = error(h, residuals_, false);
-      if (gap < least) {
-        least = gap;
-        best = trusted;
+    double before = 0, legendre = 1;
+    for (int l = 0; l < grid_.terms(); ++l) {
+      double sum = 0;
+      for (Index i = 0; i < n_; ++i) {
+        gaps[size(i)] += state_.legendre[size(i * kTerms + l)] * (legendre - 1);
+        sum += std::abs(gaps[size(i)]) * samples_.norm(i);
       }
+      if (sum < least) {
+        least = sum;
+        next_.trusted = l + 1;
+      }
+      const double after = ((2 * l + 1) * end * legendre - l * before) / (l + 1);
+      before = legendre;
+      legendre = after;
     }
-    state_.trusted = best;
   }
 
-  static constexpr double kSafety = 0.1;
-  static constexpr double kExponent = 0.25;
+  struct Part {  // of a chunk
+    bool good = true;
+    double squared_gradient = 0;
+  };
 
   EventFlowOptions options_;
   double slope_;
@@ -373,7 +509,8 @@ class EventFlow {
   StepGrid grid_;
   Cut chunks_;
   Index padded_points_;
-  EventFlowState<T> state_, next_;
+  EventFlowState<T> state_;
+  EventFlowState<T> next_;  // after a step: the state before it
   FlowCounts counts_;
   std::vector<NeuronPath<T>> paths_;  // one a thread
   Buffer<T> f_;                       // (chunks, points - 1, padded_n)
@@ -383,9 +520,15 @@ class EventFlow {
   std::vector<double> points_;
   std::vector<std::vector<FlowEvent>> events_;  // of a sweep, by chunk
   std::vector<FlowEvent> step_events_;
+  std::vector<Part> parts_;
+  EventFlowState<T> looked_;
+  bool prepared_ = false;
+  bool begun_ = false;
+  bool finite_ = true;  // whether the last attempt was
+  double squared_gradient_ = std::numeric_limits<double>::infinity();
   std::vector<T> r0_;
   double speed_ = 0;  // bound of the relative speed of a weight
-  std::vector<double> gaps_, integral_, worst_integral_;
+  std::vector<double> gaps_, integrals_, squares_;
 };
 
 }  // namespace featcore

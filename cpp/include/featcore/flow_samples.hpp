@@ -14,7 +14,7 @@ class FlowSamples {
   using S = Simd<T>;
 
   // The samples must outlive this.
-  FlowSamples(const SplitView<T>& split, const Team& team)
+  explicit FlowSamples(const SplitView<T>& split)
       : n_(split.n),
         d_(split.d),
         padded_n_(ceil_div(split.n, 2 * S::kLanes) * 2 * S::kLanes),
@@ -32,12 +32,15 @@ class FlowSamples {
       }
       norms_.data()[i] = static_cast<T>(std::sqrt(squared));
     }
+  }
+
+  // Keeps all products <x_i, x_b> from now on, unless there are too many.
+  void multiply_all(const Team& team) {
     if (n_ > kMostGram) return;
     gram_ = Buffer<T>(n_ * padded_n_);
     team.for_work(2.0 * static_cast<double>(n_ * n_) * static_cast<double>(d_))
-        .for_each(n_, [&](Index i, const Worker&) {
-          multiply(rows_.data() + i * padded_d_, gram_.data() + i * padded_n_);
-        });
+        .for_each(n_,
+                  [&](Index i, const Worker&) { multiply(row(i), gram_.data() + i * padded_n_); });
   }
 
   Index n() const { return n_; }
@@ -56,12 +59,9 @@ class FlowSamples {
     return scratch;
   }
 
- private:
-  static constexpr Index kRowBlock = 64 / static_cast<Index>(sizeof(double));
-  static constexpr Index kMostGram = 6000;  // samples whose products are kept: 288 MB in float64
-
   // out_i = <x_i, v>
-  void multiply(const double* v, T* out) const {
+  template <class V>
+  void multiply(const V* v, T* out) const {
     std::fill_n(out, padded_n_, T(0));
     for (Index k = 0; k < d_; ++k) {
       const typename S::Vector factor = S::fill(static_cast<T>(v[k]));
@@ -69,6 +69,10 @@ class FlowSamples {
         S::store(out + i, S::load(out + i) + factor * S::load(column(k) + i));
     }
   }
+
+ private:
+  static constexpr Index kRowBlock = 64 / static_cast<Index>(sizeof(double));
+  static constexpr Index kMostGram = 6000;  // samples whose products are kept: 288 MB in float64
 
   Index n_;
   Index d_;

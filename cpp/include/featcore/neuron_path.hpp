@@ -56,9 +56,9 @@ class NeuronPath {
         V_(kTerms * samples.padded_d()),
         w_(samples.padded_d()) {}
 
-  // Carries neuron (w, a), on `sides` of the samples, from s = -1 to view.end, and adds a sigma(z_i)
-  // to f, (points, padded_n). Writes w, a and sides at the end. Events are appended with s for
-  // time. False if it is not finite or does not get on.
+  // Carries neuron (w, a), on `sides` of the samples, from s = -1 to view.end, and adds a
+  // sigma(z_i) to f, (points, padded_n). Writes w, a and sides at the end. Events are appended with
+  // s for time. False if it is not finite or does not get on.
   bool carry(const StepView& view, const T* w, T a, const std::int8_t* sides, T* f, T* w_end,
              T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events) {
     switch (view.terms) {
@@ -74,6 +74,9 @@ class NeuronPath {
         return carry_terms<8>(view, w, a, sides, f, w_end, a_end, sides_end, events);
     }
   }
+
+  // Squared norm of the objective's gradient at the end of the path, over the layers that move.
+  double squared_gradient() const { return squared_gradient_; }
 
  private:
   using D = Simd<double>;
@@ -124,8 +127,32 @@ class NeuronPath {
       finite = finite && std::isfinite(w_.data()[k]);
     }
     *a_end = static_cast<T>(a_);
+    measure<L>();
     for (Index i = 0; i < n; ++i) sides_end[i] = static_cast<std::int8_t>(side_.data()[i]);
     return finite;
+  }
+
+  template <int L>
+  void measure() {
+    const NeuronRates& rates = view_->rates;
+    const double decay =
+        rates.W != 0 ? rates.decay_W / rates.W : (rates.a != 0 ? rates.decay_a / rates.a : 0.0);
+    Terms powers{};
+    double power = 1;
+    for (int l = 0; l < L; ++l) {
+      powers[l] = power;
+      power *= view_->end;
+    }
+    squared_gradient_ = 0;
+    double head = -decay * a_;
+    for (Index k = 0; k < samples_->d(); ++k) {
+      double v = 0;
+      for (int l = 0; l < L; ++l) v += powers[l] * direction(l)[k];
+      head += w_.data()[k] * v;
+      const double weight = a_ * v - decay * w_.data()[k];
+      if (rates.W != 0) squared_gradient_ += weight * weight;
+    }
+    if (rates.a != 0) squared_gradient_ += head * head;
   }
 
   struct Event {
@@ -237,9 +264,9 @@ class NeuronPath {
       }
       for (int l = 0; l < L; ++l)
         for (int v = 0; v < kBlocks; ++v)
-          D::store(direction(l) + k + v * kLanes,
-                   base * D::load(view_->whole + l * padded + k + v * kLanes) +
-                       factor * sums[l][v]);
+          D::store(
+              direction(l) + k + v * kLanes,
+              base * D::load(view_->whole + l * padded + k + v * kLanes) + factor * sums[l][v]);
       k += kBlocks * kLanes;
     };
     while (k + kWide * kLanes <= padded) block(std::integral_constant<int, kWide>());
@@ -447,8 +474,7 @@ class NeuronPath {
 
   // By Illinois: the end that stays is halved.
   template <class Value>
-  static double bisect(const Value& value, double low, double at_low, double high,
-                       double at_high) {
+  static double bisect(const Value& value, double low, double at_low, double high, double at_high) {
     const double width = high - low;
     for (int step = 0; step < 100 && high - low > 1e-15 * width; ++step) {
       double middle = low + (high - low) * at_low / (at_low - at_high);
@@ -554,8 +580,8 @@ class NeuronPath {
     if (event.kind == Event::crossing) {
       ties_.push_back(event.sample);
       norm_ = std::sqrt(dot(w_.data(), w_.data(), samples_->padded_d()));
-      const V width =
-          S::fill(static_cast<T>(16 * static_cast<double>(std::numeric_limits<T>::epsilon()) * norm_));
+      const V width = S::fill(
+          static_cast<T>(16 * static_cast<double>(std::numeric_limits<T>::epsilon()) * norm_));
       for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
         unsigned near =
             S::positive(width * S::load(samples_->norms() + i) - magnitude(S::load(z_.data() + i)));
@@ -784,6 +810,7 @@ class NeuronPath {
   double a_ = 0;
   double head_sign_ = 1;  // of a just after s_
   double norm_ = 0;       // of w at the last event
+  double squared_gradient_ = 0;
   Terms Q_;
   Terms M_[kTerms];
   Buffer<T> U_;  // (terms, padded_n): <x_i, V_l>

@@ -152,7 +152,6 @@ class NeuronSeries {
         low = high;
         continue;
       }
-      if (low == 0) low = 0.5 * high / kProbes;
       for (int step = 0; step < 60; ++step) {
         const double middle = 0.5 * (low + high);
         (sign * head(middle) > 0 ? low : high) = middle;
@@ -182,8 +181,8 @@ class NeuronSeries {
   // s^l = sum_k rows_[l][k] (s - s0)^k, and columns_ its transpose.
   void shift(double s0) {
     static constexpr double kBinomials[kTerms][kTerms] = {
-        {1, 0, 0, 0, 0, 0, 0, 0},    {1, 1, 0, 0, 0, 0, 0, 0},     {1, 2, 1, 0, 0, 0, 0, 0},
-        {1, 3, 3, 1, 0, 0, 0, 0},    {1, 4, 6, 4, 1, 0, 0, 0},     {1, 5, 10, 10, 5, 1, 0, 0},
+        {1, 0, 0, 0, 0, 0, 0, 0},    {1, 1, 0, 0, 0, 0, 0, 0},    {1, 2, 1, 0, 0, 0, 0, 0},
+        {1, 3, 3, 1, 0, 0, 0, 0},    {1, 4, 6, 4, 1, 0, 0, 0},    {1, 5, 10, 10, 5, 1, 0, 0},
         {1, 6, 15, 20, 15, 6, 1, 0}, {1, 7, 21, 35, 35, 21, 7, 1}};
     double powers[kTerms];
     powers[0] = 1;
@@ -200,7 +199,7 @@ class NeuronSeries {
     const double speed_a = rates_.half * rates_.a;
     const double loss_W = rates_.half * rates_.decay_W;
     const double loss_a = rates_.half * rates_.decay_a;
-    Terms recent{};   // a_j, a_{j-1}, ...
+    Terms recent{};     // a_j, a_{j-1}, ...
     Terms pending = Q;  // lane l: what is known of coefficient j + l of <w, v>
     a_[0] = a;
     B_[0] = Terms{};
