@@ -2,31 +2,12 @@
 #include "columns.hpp"
 #include "featcore/descent.hpp"
 #include "featcore/primal.hpp"
+#include "python_recorder.hpp"
 #include "watch.hpp"
 
 namespace featcore::bindings {
 
 namespace {
-
-// Hands every row to a Python callable (row, step, W, a) with copies of the weights.
-template <class T>
-class PythonRecorder final : public Recorder<T> {
- public:
-  PythonRecorder(std::vector<std::int64_t> schedule, std::vector<Column> columns,
-                 std::int64_t* steps, py::object callback)
-      : Recorder<T>(std::move(schedule), std::move(columns), steps),
-        callback_(std::move(callback)) {}
-
- protected:
-  void on_row(Index row, std::int64_t step, const NetworkView<T>& net) override {
-    if (callback_.is_none()) return;
-    const py::gil_scoped_acquire gil;
-    callback_(row, step, Array<T>({net.m, net.d}, net.W), Array<T>(net.m, net.a));
-  }
-
- private:
-  py::object callback_;
-};
 
 template <class T>
 py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,

@@ -17,6 +17,7 @@ from featcore.dynamics import (
     Recording,
     Run,
     descend,
+    flow,
     loss_and_grad,
 )
 from featcore.network import Gradient, TwoLayerNet
@@ -48,6 +49,7 @@ __all__ = [
     "data",
     "descend",
     "experiments",
+    "flow",
     "load",
     "loss_and_grad",
     "losses",

@@ -85,7 +85,7 @@ def choose(tied, sides, V_off, r, x, slope, sign):
         for p, (i, s) in enumerate(zip(tied, choice, strict=True)):
             share = extra[p] / ((1 - slope) * r[i])
             if s == HELD:
-                good &= sign * r[i] < 0 and -1e-8 <= share <= 1 + 1e-8
+                good &= sign * r[i] < 0 and -5e-10 <= share <= 1 + 5e-10
             else:
                 good &= s * speed[p] >= -scale
         changes = sum(s != sides[i] for i, s in zip(tied, choice, strict=True))
