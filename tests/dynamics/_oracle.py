@@ -13,6 +13,7 @@ from scipy.integrate import DOP853
 from scipy.optimize import brentq
 
 OFF, HELD, ON = -1, 0, 1
+LOOKS = 8  # at each step of the solver
 
 
 def residual(loss, f, y):
@@ -112,20 +113,30 @@ def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-1
             solver.step()
             if solver.status == "failed":
                 raise RuntimeError(f"the oracle failed at t={t}")
-            wrong = sides * (piece.split(solver.y)[0] @ x.T) < 0
-            shares = piece.shares(solver.y)
-            loose = (shares < -1e-9) | (shares > 1 + 1e-9)
-            turned = [j for j, _ in piece.held if heads[j] * solver.y[m * d + j] < 0]
-            if wrong.any() or loose.any() or turned:
-                break
-            if solver.status == "finished":
-                return *piece.split(solver.y), (crossings, catches)
-        dense = solver.dense_output()
+            dense = solver.dense_output()
+            # also in between: a pair may leave its side and come back within a step
+            for high in np.linspace(solver.t_old, solver.t, LOOKS + 1)[1:]:
+                at_high = dense(high)
+                wrong = sides * (piece.split(at_high)[0] @ x.T) < 0
+                shares = piece.shares(at_high)
+                loose = (shares < -1e-9) | (shares > 1 + 1e-9)
+                turned = [j for j, _ in piece.held if heads[j] * at_high[m * d + j] < 0]
+                if wrong.any() or loose.any() or turned:
+                    break
+            else:
+                if solver.status == "finished":
+                    return *piece.split(solver.y), (crossings, catches)
+                continue
+            break
         first, cause = np.inf, None
 
-        def root(g, low=solver.t_old, high=solver.t):
+        def root(g, low=solver.t_old, high=high):
             if g(low) <= 0:
-                return low
+                # rounding of what has just happened there: it may move away first and come back later
+                inside = [s for s in np.linspace(low, high, 401)[1:] if g(s) > 0]
+                if not inside:
+                    return low
+                low = inside[0]
             return brentq(g, low, high, xtol=1e-15, rtol=4 * np.finfo(float).eps)
 
         for j, i in zip(*np.nonzero(wrong), strict=True):
@@ -152,7 +163,7 @@ def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-1
         gate = piece.gate[j].copy()
         gate[tied] = slope
         if i is None:
-            sign = np.sign(dense(solver.t)[m * d + j])
+            sign = np.sign(at_high[m * d + j])
         else:
             sign = np.sign(theta[m * d + j])
         choice = choose(tied, sides[j], (gate * r) @ x, r, x, slope, sign)
