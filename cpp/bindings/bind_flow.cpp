@@ -38,10 +38,9 @@ py::dict state_dict(const EventFlowState<T>& state) {
 }
 
 template <class T>
-EventFlowState<T> state_of(const py::dict& dict) {
+void read_state(const py::dict& dict, EventFlowState<T>& state) {
   const std::vector<double> numbers = vector_of<double>(dict["numbers"], "numbers");
   require(numbers.size() == 5, "the state has the wrong size");
-  EventFlowState<T> state;
   state.time = numbers[0];
   state.step = numbers[1];
   state.last_step = numbers[2];
@@ -52,7 +51,28 @@ EventFlowState<T> state_of(const py::dict& dict) {
   state.sides = vector_of<std::int8_t>(dict["sides"], "sides");
   state.f = vector_of<T>(dict["f"], "f");
   state.legendre = vector_of<double>(dict["legendre"], "legendre");
-  return state;
+}
+
+template <class T>
+py::dict state_dict(const RungeKuttaState<T>& state) {
+  py::dict dict;
+  dict["numbers"] = array_of(std::vector<double>{state.time, state.step, state.error_before,
+                                                 static_cast<double>(state.taken)});
+  dict["W"] = array_of(state.W);
+  dict["a"] = array_of(state.a);
+  return dict;
+}
+
+template <class T>
+void read_state(const py::dict& dict, RungeKuttaState<T>& state) {
+  const std::vector<double> numbers = vector_of<double>(dict["numbers"], "numbers");
+  require(numbers.size() == 4, "the state has the wrong size");
+  state.time = numbers[0];
+  state.step = numbers[1];
+  state.error_before = numbers[2];
+  state.taken = static_cast<std::int64_t>(numbers[3]);
+  state.W = vector_of<T>(dict["W"], "W");
+  state.a = vector_of<T>(dict["a"], "a");
 }
 
 py::tuple event_arrays(const std::vector<FlowEvent>& events) {
@@ -68,58 +88,37 @@ py::tuple event_arrays(const std::vector<FlowEvent>& events) {
   return py::make_tuple(array_of(times), array_of(neurons), array_of(samples), array_of(kinds));
 }
 
+// What a run is given besides its stepper.
 template <class T>
-py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
-                       const py::list& splits, const py::tuple& objective,
-                       const Array<double>& balance, const py::tuple& options,
-                       const Array<double>& times, const py::list& column_list,
-                       const py::object& state, py::object on_row, py::object progress,
-                       int num_threads) {
-  const NetworkView<T> net = network_view(W, a);
-  T* W_out = W.mutable_data();
-  T* a_out = a.mutable_data();
-  const Activation sigma = activation_by_name(activation, slope);
-  const py::list held_splits = held(splits);
-  const py::list held_columns = held(column_list);
-  const std::vector<SplitView<T>> views = split_views<T>(held_splits, net.d);
-  const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()),
-                           objective[1].cast<bool>(), objective[2].cast<double>(),
-                           objective[3].cast<double>()};
+struct Setting {
+  NetworkView<T> net;
+  Activation activation;
   std::vector<Objective<T>> objectives;
-  objectives.reserve(views.size());
-  for (const SplitView<T>& view : views) objectives.emplace_back(spec, view);
-  require(options.size() == 11, "options have the wrong size");
-  FlowOptions settings;
-  settings.start = options[0].cast<double>();
-  settings.end = options[1].cast<double>();
-  const EventFlowOptions accuracy{options[2].cast<double>(),
-                                  options[3].cast<double>(),
-                                  {options[4].cast<double>(), options[5].cast<double>()}};
-  settings.stop = {options[6].cast<double>(), options[7].cast<double>(), options[8].cast<double>()};
-  settings.max_steps = options[9].cast<std::int64_t>();
-  settings.max_events = options[10].cast<std::int64_t>();
-  const double* balance_data = vector_data(balance, net.m, "balance");
-  require(times.ndim() == 1, "times has the wrong shape");
-  const std::vector<double> schedule(times.data(), times.data() + times.size());
-  std::vector<std::int64_t> positions(schedule.size());
-  std::iota(positions.begin(), positions.end(), std::int64_t{0});
-  std::vector<std::int64_t> rows(schedule.size() + 1);
-  PythonRecorder<T> recorder(
-      positions, columns<T>(held_columns, net, views, sigma, static_cast<Index>(rows.size())),
-      rows.data(), std::move(on_row));
-  PythonMonitor monitor(std::move(progress));
-  EventFlow<T> stepper(net, sigma, objectives.front(), accuracy);
-  if (!state.is_none()) stepper.resume(state_of<T>(state.cast<py::dict>()));
+  const double* balance;
+  std::vector<double> times;
+  FlowOptions options;
+  py::object state;
+  int num_threads;
+};
+
+template <class T, class Stepper>
+py::dict run_flow(Stepper& stepper, const Setting<T>& setting, Recorder<T>& recorder,
+                  PythonMonitor& monitor, T* W_out, T* a_out) {
+  if (!setting.state.is_none()) {
+    auto state = stepper.state();
+    read_state(setting.state.template cast<py::dict>(), state);
+    stepper.resume(std::move(state));
+  }
   FlowTrace<T> trace;
-  FlowRun<T, EventFlow<T>> run(stepper, sigma, objectives, balance_data, schedule, settings,
-                               recorder, trace);
+  FlowRun<T, Stepper> run(stepper, setting.activation, setting.objectives, setting.balance,
+                          setting.times, setting.options, recorder, trace);
   std::string status;
   py::object error = py::none();
   int threads = 1;
   try {
     // safe: the core touches buffers only, which the arguments keep alive; callbacks retake the GIL
     const py::gil_scoped_release release;
-    const Team team(num_threads, monitor);
+    const Team team(setting.num_threads, monitor);
     threads = team.threads();
     team.together([&](const Team& gathered) { run(gathered); });
     status = status_name(trace.outcome.status);
@@ -153,12 +152,67 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
 }
 
 template <class T>
+py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
+                       const py::list& splits, const py::tuple& objective,
+                       const Array<double>& balance, const std::string& method,
+                       const py::tuple& options, const Array<double>& times,
+                       const py::list& column_list, const py::object& state, py::object on_row,
+                       py::object progress, int num_threads) {
+  const NetworkView<T> net = network_view(W, a);
+  const py::list held_splits = held(splits);
+  const py::list held_columns = held(column_list);
+  const std::vector<SplitView<T>> views = split_views<T>(held_splits, net.d);
+  const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()),
+                           objective[1].cast<bool>(), objective[2].cast<double>(),
+                           objective[3].cast<double>()};
+  require(options.size() == 12, "options have the wrong size");
+  require(times.ndim() == 1, "times has the wrong shape");
+  Setting<T> setting{net,
+                     activation_by_name(activation, slope),
+                     {},
+                     vector_data(balance, net.m, "balance"),
+                     {times.data(), times.data() + times.size()},
+                     {},
+                     state,
+                     num_threads};
+  for (const SplitView<T>& view : views) setting.objectives.emplace_back(spec, view);
+  FlowOptions& flow = setting.options;
+  flow.start = options[0].cast<double>();
+  flow.end = options[1].cast<double>();
+  const double rtol = options[2].cast<double>();
+  const double atol = options[3].cast<double>();
+  const double step_size = options[4].cast<double>();
+  const Rates rates{options[5].cast<double>(), options[6].cast<double>()};
+  flow.stop = {options[7].cast<double>(), options[8].cast<double>(), options[9].cast<double>()};
+  flow.max_steps = options[10].cast<std::int64_t>();
+  flow.max_events = options[11].cast<std::int64_t>();
+  std::vector<std::int64_t> positions(setting.times.size());
+  std::iota(positions.begin(), positions.end(), std::int64_t{0});
+  std::vector<std::int64_t> rows(setting.times.size() + 1);
+  PythonRecorder<T> recorder(
+      positions,
+      columns<T>(held_columns, net, views, setting.activation, static_cast<Index>(rows.size())),
+      rows.data(), std::move(on_row));
+  PythonMonitor monitor(std::move(progress));
+  T* W_out = W.mutable_data();
+  T* a_out = a.mutable_data();
+  const Objective<T>& descended = setting.objectives.front();
+  if (method == "event") {
+    EventFlow<T> stepper(net, setting.activation, descended, {rtol, atol, rates});
+    return run_flow(stepper, setting, recorder, monitor, W_out, a_out);
+  }
+  RungeKutta<T> stepper(net, setting.activation, descended,
+                        {runge_kutta_by_name(method), step_size, rtol, atol, rates});
+  return run_flow(stepper, setting, recorder, monitor, W_out, a_out);
+}
+
+template <class T>
 void define(py::module_& m) {
   m.def("flow", &flow_in_place<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("slope"), py::arg("splits"), py::arg("objective"),
-        py::arg("balance").noconvert(), py::arg("options"), py::arg("times").noconvert(),
-        py::arg("columns"), py::arg("state"), py::arg("on_row"), py::arg("progress"),
-        py::arg("num_threads"));
+        py::arg("balance").noconvert(), py::arg("method"), py::arg("options"),
+        py::arg("times").noconvert(), py::arg("columns"), py::arg("state"), py::arg("on_row"),
+        py::arg("progress"), py::arg("num_threads"));
 }
 
 }  // namespace

@@ -159,7 +159,9 @@ def _run(
             int(state.attrs["step"]),
             {str(name): variable.values for name, variable in state.items()},
         ),
-        rows=_rows(history, {o.name: history[o.name].values for o in observed if o.name in history}),
+        rows=_rows(
+            history, {o.name: history[o.name].values for o in observed if o.name in history}
+        ),
         observed=observed,
     )
 

@@ -59,10 +59,13 @@ def random_problem(seed):
         if kind != "separable":
             y = y + 0.3 * rng.standard_normal(n)
     W = scale * rng.standard_normal((m, d))
-    if seed % 4 == 3:  # unbalanced: heads may change their sign
-        a = scale * rng.standard_normal(m)
-    else:
-        a = rng.choice([-1.0, 1.0], m) * np.linalg.norm(W, axis=1)
+    # unbalanced ones have heads that may change their sign
+    balanced = seed % 4 != 3
+    a = (
+        rng.choice([-1.0, 1.0], m) * np.linalg.norm(W, axis=1)
+        if balanced
+        else scale * rng.standard_normal(m)
+    )
     return FlowProblem(x, y, W, a, loss, slope, kind)
 
 

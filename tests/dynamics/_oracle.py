@@ -32,8 +32,20 @@ class Piece:
     def __init__(self, x, y, c, loss, slope, sides):
         self.x, self.y, self.c, self.loss, self.slope = x, y, c, loss, slope
         self.gate = np.where(sides == ON, 1.0, slope)
-        self.held = [(j, np.flatnonzero(sides[j] == HELD)) for j in np.flatnonzero((sides == HELD).any(1))]
+        self.held = [
+            (j, np.flatnonzero(row == HELD)) for j, row in enumerate(sides) if (row == HELD).any()
+        ]
         self.m, self.d = sides.shape[0], x.shape[1]
+        # multipliers of held samples are linear in V: -solve @ V_j, with rows of zeros behind
+        self.rows = np.array([j for j, _ in self.held], dtype=int)
+        most = max((len(held) for _, held in self.held), default=0)
+        self.solve = np.zeros((len(self.held), most, self.d))
+        self.samples = np.zeros((len(self.held), most), dtype=int)
+        self.real = np.zeros((len(self.held), most), dtype=bool)
+        for k, (_, held) in enumerate(self.held):
+            self.solve[k, : len(held)] = np.linalg.pinv(x[held] @ x[held].T) @ x[held]
+            self.samples[k, : len(held)] = held
+            self.real[k, : len(held)] = True
 
     def split(self, theta):
         return theta[: self.m * self.d].reshape(self.m, self.d), theta[self.m * self.d :]
@@ -42,46 +54,51 @@ class Piece:
         W, a = self.split(theta)
         return self.c * residual(self.loss, a @ (self.gate * (W @ self.x.T)), self.y)
 
-    def directions(self, theta):
+    def directions(self, r):
         """Return V and the multipliers of held samples beyond slope * r."""
-        V = (self.gate * self.residuals(theta)) @ self.x
-        multipliers = []
-        for j, held in self.held:
-            xs = self.x[held]
-            extra = np.linalg.lstsq(xs @ xs.T, -xs @ V[j], rcond=None)[0]
-            V[j] += extra @ xs
-            multipliers.append(extra)
-        return V, multipliers
+        V = (self.gate * r) @ self.x
+        extra = -np.einsum("jkd,jd->jk", self.solve, V[self.rows])
+        V[self.rows] += np.einsum("jk,jkd->jd", extra, self.x[self.samples])
+        return V, extra
 
     def shares(self, theta):
         """Return the share in [0, 1] of each held pair, in the order of `held`."""
         r = self.residuals(theta)
-        _, multipliers = self.directions(theta)
-        shares = [
-            extra / ((1 - self.slope) * r[held])
-            for (_, held), extra in zip(self.held, multipliers, strict=True)
-        ]
-        return np.concatenate(shares) if shares else np.zeros(0)
+        _, extra = self.directions(r)
+        return (extra / ((1 - self.slope) * r[self.samples]))[self.real]
 
     def __call__(self, _t, theta):
         W, a = self.split(theta)
-        V, _ = self.directions(theta)
+        V, _ = self.directions(self.residuals(theta))
         return np.concatenate([(a[:, None] * V).ravel(), (W * V).sum(1)])
+
+
+def choices(now):
+    """Yield every choice of sides, those with fewer changes first."""
+    for changes in range(len(now) + 1):
+        for which in itertools.combinations(range(len(now)), changes):
+            others = [[s for s in (OFF, HELD, ON) if s != now[p]] for p in which]
+            for new in itertools.product(*others):
+                choice = list(now)
+                for p, s in zip(which, new, strict=True):
+                    choice[p] = s
+                yield tuple(choice)
 
 
 def choose(tied, sides, V_off, r, x, slope, sign):
     """Return sides of the tied samples that are consistent, with as few changes as possible."""
-    best = None
     gram = x[tied] @ x[tied].T
-    for choice in itertools.product((OFF, HELD, ON), repeat=len(tied)):
-        extra = np.array([(1 - slope) * r[i] if s == ON else 0.0 for i, s in zip(tied, choice, strict=True)])
+    base = x[tied] @ V_off
+    scale = 1e-11 * (np.abs(r[tied]) * np.diag(gram)).max()
+    for choice in choices([int(sides[i]) for i in tied]):
+        extra = np.array(
+            [(1 - slope) * r[i] if s == ON else 0.0 for i, s in zip(tied, choice, strict=True)]
+        )
         held = [p for p, s in enumerate(choice) if s == HELD]
-        base = x[tied] @ V_off
         if held:
             rest = base + gram @ extra
             extra[held] = np.linalg.lstsq(gram[np.ix_(held, held)], -rest[held], rcond=None)[0]
         speed = sign * (base + gram @ extra)
-        scale = 1e-11 * (np.abs(r[tied]) * np.diag(gram)).max()
         good = True
         for p, (i, s) in enumerate(zip(tied, choice, strict=True)):
             share = extra[p] / ((1 - slope) * r[i])
@@ -89,12 +106,38 @@ def choose(tied, sides, V_off, r, x, slope, sign):
                 good &= sign * r[i] < 0 and -5e-10 <= share <= 1 + 5e-10
             else:
                 good &= s * speed[p] >= -scale
-        changes = sum(s != sides[i] for i, s in zip(tied, choice, strict=True))
-        if good and (best is None or changes < best[0]):
-            best = changes, choice
-    if best is None:
-        raise RuntimeError("no choice of sides is consistent")
-    return best[1]
+        if good:
+            return choice
+    raise RuntimeError("no choice of sides is consistent")
+
+
+def first_cause(piece, sides, solver, dense, high, signs, heads):
+    """Return when and at which (neuron, sample) something first happens before `high`; no sample for a head."""
+    m, d, x = piece.m, piece.d, piece.x
+    wrong, loose, turned = signs
+
+    def root(g):
+        low = solver.t_old
+        if g(low) <= 0:
+            # rounding of what has just happened there: it may move away first and come back later
+            inside = [s for s in np.linspace(low, high, 401)[1:] if g(s) > 0]
+            if not inside:
+                return low
+            low = inside[0]
+        return brentq(g, low, high, xtol=1e-15, rtol=4 * np.finfo(float).eps)
+
+    def margin(s, p):
+        share = piece.shares(dense(s))[p]
+        return 1e-9 + min(share, 1 - share)
+
+    pairs = [(j, i) for j, held in piece.held for i in held]
+    found = [
+        (root(lambda s, j=j, i=i: sides[j, i] * (dense(s)[j * d : (j + 1) * d] @ x[i])), (j, i))
+        for j, i in zip(*np.nonzero(wrong), strict=True)
+    ]
+    found += [(root(lambda s, p=p: margin(s, p)), pairs[p]) for p in np.flatnonzero(loose)]
+    found += [(root(lambda s, j=j: heads[j] * dense(s)[m * d + j]), (j, None)) for j in turned]
+    return min(found, key=lambda item: item[0])
 
 
 def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-18, weights=None):
@@ -128,33 +171,9 @@ def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-1
                     return *piece.split(solver.y), (crossings, catches)
                 continue
             break
-        first, cause = np.inf, None
-
-        def root(g, low=solver.t_old, high=high):
-            if g(low) <= 0:
-                # rounding of what has just happened there: it may move away first and come back later
-                inside = [s for s in np.linspace(low, high, 401)[1:] if g(s) > 0]
-                if not inside:
-                    return low
-                low = inside[0]
-            return brentq(g, low, high, xtol=1e-15, rtol=4 * np.finfo(float).eps)
-
-        for j, i in zip(*np.nonzero(wrong), strict=True):
-            at = root(lambda s, j=j, i=i: sides[j, i] * (dense(s)[j * d : (j + 1) * d] @ x[i]))
-            if at < first:
-                first, cause = at, (j, i)
-        pairs = [(j, i) for j, held in piece.held for i in held]
-        for p in np.flatnonzero(loose):
-            at = root(
-                lambda s, p=p: 1e-9 + min(piece.shares(dense(s))[p], 1 - piece.shares(dense(s))[p])
-            )
-            if at < first:
-                first, cause = at, pairs[p]
-        for j in turned:
-            at = root(lambda s, j=j: heads[j] * dense(s)[m * d + j])
-            if at < first:
-                first, cause = at, (j, None)
-        j, i = cause
+        first, (j, i) = first_cause(
+            piece, sides, solver, dense, high, (wrong, loose, turned), heads
+        )
         theta = dense(first) if first > solver.t_old else solver.y_old.copy()
         tied = [int(k) for k in np.flatnonzero(sides[j] == HELD)]
         if i is not None and i not in tied:
@@ -162,10 +181,7 @@ def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-1
         r = piece.residuals(theta)
         gate = piece.gate[j].copy()
         gate[tied] = slope
-        if i is None:
-            sign = np.sign(at_high[m * d + j])
-        else:
-            sign = np.sign(theta[m * d + j])
+        sign = np.sign((at_high if i is None else theta)[m * d + j])
         choice = choose(tied, sides[j], (gate * r) @ x, r, x, slope, sign)
         for k, s in zip(tied, choice, strict=True):
             if s != sides[j, k]:

@@ -170,7 +170,7 @@ class EventFlow {
   }
 
   // Outputs on the training samples at `time` within the last step taken, between its points.
-  void outputs(double time, T* f) const {
+  void outputs(double time, const Team&, T* f) const {
     const double s = std::clamp(2 * (time - next_.time) / state_.last_step - 1, -1.0, 1.0);
     const Index padded = samples_.padded_n();
     std::fill_n(f, n_, T(0));

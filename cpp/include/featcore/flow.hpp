@@ -14,6 +14,7 @@
 #include "featcore/event_flow.hpp"
 #include "featcore/primal.hpp"
 #include "featcore/recorder.hpp"
+#include "featcore/runge_kutta.hpp"
 
 namespace featcore {
 
@@ -243,7 +244,7 @@ class FlowRun {
   }
 
   double loss_at(double time, const Team& team) {
-    stepper_.outputs(time, f_.data());
+    stepper_.outputs(time, team, f_.data());
     return objectives_.front().loss(f_.data(), team);
   }
 

@@ -32,7 +32,8 @@ from featcore.losses import Loss
 from featcore.network import TwoLayerNet
 from featcore.observables import Columns, Function, Observable, check_net
 
-METHODS = ("auto", "event")
+FIXED = ("euler", "heun", "rk4")
+METHODS = ("auto", "event", "tsit5", *FIXED)
 
 # Rounding of z in float32 is seen by the residuals: below this no step satisfies.
 LEAST_RTOL = {"float64": 1e-13, "float32": 1e-5}
@@ -49,6 +50,7 @@ def flow(
     method: str = "auto",
     rtol: float = 1e-6,
     atol: float | None = None,
+    step_size: float | None = None,
     train: Sequence[str] = LAYERS,
     layer_rates: Mapping[str, float] | None = None,
     reduction: str = "mean",
@@ -68,29 +70,34 @@ def flow(
 ) -> Run:
     """Follow the gradient flow dθ/dt = -rate · ∂(objective)/∂θ to t_end.
 
-    Crossings, where a neuron's hyperplane passes a sample and the field jumps, are located rather than stepped
-    over. Where the field points back to the hyperplane from both sides the neuron stays on it (it slides), as
-    Filippov's solution does.
+    For ReLU and leaky ReLU crossings, where a neuron's hyperplane passes a sample and the field jumps, are located
+    rather than stepped over. Where the field points back to the hyperplane from both sides the neuron stays on it
+    (it slides), as Filippov's solution does; where it points away from both, it goes to the inactive side.
 
     Parameters
     ----------
     net : TwoLayerNet
-        Where to start, with ReLU or leaky ReLU; not changed.
+        Where to start; not changed.
     data : Dataset
         Training data, of the network's dtype and dimension; the split "train" of the history.
-    loss : {"logistic", "exponential", "squared"} or Loss
+    loss : {"logistic", "exponential", "hinge", "squared"} or Loss
         Per-sample loss.
     t_end : float
         Where to stop, at least 0. Step k of `descend` with step size η is at t = ηk.
-    method : {"auto", "event"}
-        The event-resolved integrator.
+    method : {"auto", "event", "tsit5", "euler", "heun", "rk4"}
+        "event" is the event-resolved integrator: ReLU and leaky ReLU, any loss but the hinge. "tsit5" (Tsitouras
+        5(4)) controls its error on smooth problems; it steps over kinks, and there the error is about √rtol.
+        "euler" (the same bits as `descend`), "heun" and "rk4" take steps of `step_size`. "auto" is "event" where that
+        applies, else "tsit5".
     rtol : float
-        Relative error: each step may move the weights astray by rtol times the most that the residuals could have
-        changed them (relative to their norm, and never more than rtol). The error at the end is then of the order
-        of rtol.
+        Relative error. Of "event": each step may move the weights astray by rtol times the most that the residuals
+        could have changed them (relative to their norm, and never more than rtol); the error at the end is then of
+        the order of rtol. Of "tsit5": of each weight and step.
     atol : float, optional
-        Absolute error, as a rate: relative change of the weights per unit of time that does not matter. Default
-        rtol/1000.
+        Absolute error. Of "event" a rate: the relative change of the weights per unit of time that does not
+        matter. Of "tsit5": of each weight and step. Default rtol/1000.
+    step_size : float, optional
+        Of "euler", "heun" and "rk4", which need it.
     train : sequence of {"W", "a"}
         Layers that move; ("W",) freezes the head.
     layer_rates : mapping, optional
@@ -127,8 +134,8 @@ def flow(
     -------
     Run
         With `history`, `events`, `net`, `outcome` and `state`. `outcome.counts` has steps `accepted` and `rejected`,
-        `evaluations` (sweeps over all neurons), `crossings` and `slidings`; `outcome.drift` the largest change of
-        a_j² - |w_j|², which the flow conserves if both layers move at one rate without weight decay.
+        `evaluations` (of the field, or sweeps over all neurons), `crossings` and `slidings`; `outcome.drift` is the
+        largest change of a_j² - |w_j|², which the flow conserves if both layers move at one rate without weight decay.
 
     Raises
     ------
@@ -159,15 +166,11 @@ def flow(
     check_net(net)
     net = net.absorbed()
     loss = losses.get(loss)
-    choice("method", method, METHODS)
-    if not net.activation.homogeneous:
+    method = _method(choice("method", method, METHODS), net, loss)
+    if (step_size is None) == (method in FIXED):
         raise ValueError(
-            f"net has activation {net.activation.name!r}; the event-resolved flow takes ReLU() or LeakyReLU(slope)"
-        )
-    if loss.name == "hinge":
-        raise ValueError(
-            "loss='hinge' has residuals that jump, which this flow cannot follow; use 'logistic', 'exponential' or "
-            "'squared', or fc.descend"
+            f"step_size={step_size!r} with method={method!r}: "
+            + ("give the length of its steps" if step_size is None else "it chooses its own steps")
         )
     splits = _splits(net, data, evaluate, loss)
     observed = _observed(observe, net, splits)
@@ -181,9 +184,10 @@ def flow(
         "weight_decay": real("weight_decay", weight_decay, least=0.0),
         "output_penalty": real("output_penalty", output_penalty, least=0.0),
         "t_end": real("t_end", t_end, least=0.0),
-        "method": "event",
+        "method": method,
         "rtol": rtol,
         "atol": rtol / 1000 if atol is None else real("atol", atol, least=0.0),
+        "fixed_step": 0.0 if step_size is None else real("step_size", step_size, above=0.0),
         "rate_W": rates[0],
         "rate_a": rates[1],
         "splits": list(splits),
@@ -193,7 +197,7 @@ def flow(
     }
     if not isinstance(events, bool):
         events = integer("events", events, least=0, most=2**40)
-    state = State(State.VERSION, "event", 0, {"balance": observables.balance(net)})
+    state = State(State.VERSION, "primal", 0, {"balance": observables.balance(net)})
     return _drive(
         _Segment(
             net,
@@ -275,11 +279,13 @@ def _drive(
                 settings["output_penalty"],
             ),
             balance,
+            settings["method"],
             (
                 start,
                 end,
                 settings["rtol"],
                 settings["atol"],
+                settings["fixed_step"],
                 settings["rate_W"],
                 settings["rate_a"],
                 segment.stops.loss,
@@ -321,6 +327,7 @@ def _drive(
                 name: np.concatenate([earlier.found[name], array]) for name, array in found.items()
             }
     state = result["state"]
+    begun = settings["method"] != "event" or state["sides"].size > 0
     build = core.build_info()
     run = Run(
         net=TwoLayerNet(W, a, sigma, copy=False),
@@ -329,21 +336,21 @@ def _drive(
             message=_message(status, time, segment),
             time=time,
             counts={**counts, "records": len(kept.steps)},
-            form="event",
+            form="primal",
             isa=build["isa"],
             dtype=str(net.dtype),
             version=build["version"],
             num_threads=result["num_threads"],
             seconds=seconds + (earlier.outcome.seconds if earlier is not None else 0.0),
-            drift=drift,
+            drift=drift if sigma.homogeneous else None,
         ),
         settings=settings,
         # A run that was stopped before it began has nothing to go on from but its network.
         state=State(
             State.VERSION,
-            "event",
+            "primal",
             0,
-            {"balance": balance, **(state if state["sides"].size else {})},
+            {"balance": balance, **(state if begun else {})},
         ),
         rows=kept,
         observed=segment.observed,
@@ -422,6 +429,19 @@ def continue_flow(
     )
 
 
+def _method(method: str, net: TwoLayerNet, loss: Loss) -> str:
+    """Return the method that is meant, if it can follow the flow."""
+    resolvable = net.activation.homogeneous and loss.name != "hinge"
+    if method == "auto":
+        return "event" if resolvable else "tsit5"
+    if method == "event" and not resolvable:
+        raise ValueError(
+            f"method='event' takes ReLU() or LeakyReLU(slope) and a loss whose residuals do not jump, not "
+            f"{net.activation.name!r} with {loss.name!r}; use method='tsit5'"
+        )
+    return method
+
+
 def _message(status: str, time: float, segment: _Segment) -> str:
     at = f"t = {time:.6g}"
     stops = segment.stops
@@ -432,11 +452,10 @@ def _message(status: str, time: float, segment: _Segment) -> str:
         "loss_target": f"The training loss is down to {stops.loss:g} at {at}. Lower loss_target to go on.",
         "max_steps": f"{segment.max_steps} steps were taken, to {at}. Continue with run.continue_(), or raise rtol.",
         "wall_time": f"The wall time of {stops.seconds:g} s was over at {at}. Continue with run.continue_().",
-        "step_underflow": f"At {at} no step is short enough for rtol={segment.settings['rtol']:g}: rounding is larger. "
+        "step_underflow": f"At {at} no step is short enough for rtol={segment.settings['rtol']:g}. "
         "Raise rtol or atol, or use float64.",
         "non_finite": f"The outputs after {at} are not finite; the network is the last finite one. "
         "Start from smaller weights, or scale the data down.",
         "interrupted": f"Interrupted at {at}; the unfinished step was dropped. Continue with run.continue_().",
         "observer_failed": f"A Python observable raised at {at}; what was recorded before is kept.",
     }[status]
-

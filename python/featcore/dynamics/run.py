@@ -214,8 +214,8 @@ class Run:
             The data sets, needed for a run that was loaded from a file; they must be the same.
         **changes
             `record`, `loss_target`, `gradient_target`, `wall_time`, `num_threads`, `progress`,
-            `on_interrupt`, as in `descend`, and `events`, `max_steps` of a flow; they do not carry over from the first part. `observe` for a
-            loaded run with Python observables.
+            `on_interrupt`, as in `descend`, and `events`, `max_steps` of a flow; they do not carry over from
+            the first part. `observe` for a loaded run with Python observables.
 
         Raises
         ------
