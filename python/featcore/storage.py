@@ -148,11 +148,12 @@ def _run(
         if sigma["name"] == "leaky_relu"
         else activations.get(sigma["name"])
     )
+    settings = json.loads(root.attrs["settings"])
     observed = tuple(_restore(spec, directions) for spec in json.loads(root.attrs["observables"]))
     return Run(
         net=TwoLayerNet(net["W"].values, net["a"].values, activation, copy=False),
         outcome=Outcome(**json.loads(root.attrs["outcome"])),
-        settings=json.loads(root.attrs["settings"]),
+        settings=settings,
         state=State(
             int(state.attrs["version"]),
             str(state.attrs["form"]),
@@ -160,14 +161,16 @@ def _run(
             {str(name): variable.values for name, variable in state.items()},
         ),
         rows=_rows(
-            history, {o.name: history[o.name].values for o in observed if o.name in history}
+            history,
+            {o.name: history[o.name].values for o in observed if o.name in history},
+            settings["dynamics"] == "flow",
         ),
         observed=observed,
     )
 
 
-def _rows(history: xr.Dataset, columns: dict[str, Any]) -> Rows:
-    if "step" in history.coords:
+def _rows(history: xr.Dataset, columns: dict[str, Any], flow: bool) -> Rows:
+    if not flow:
         return Rows(history["step"].values.astype(np.int64), columns)
     times = history["time"].values
     return Rows(np.arange(len(times), dtype=np.int64), columns, times)
