@@ -4,6 +4,7 @@
 namespace featcore::bindings {
 void bind_build(py::module_& m);
 void bind_descent(py::module_& m);
+void bind_flow(py::module_& m);
 void bind_gradient(py::module_& m);
 void bind_observables(py::module_& m);
 }  // namespace featcore::bindings
@@ -17,6 +18,7 @@ PYBIND11_MODULE(FEATCORE_MODULE, m, py::mod_gil_not_used()) {
       "arguments.";
   featcore::bindings::bind_build(m);
   featcore::bindings::bind_descent(m);
+  featcore::bindings::bind_flow(m);
   featcore::bindings::bind_gradient(m);
   featcore::bindings::bind_observables(m);
 }

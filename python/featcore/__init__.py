@@ -17,6 +17,7 @@ from featcore.dynamics import (
     Recording,
     Run,
     descend,
+    flow,
     loss_and_grad,
 )
 from featcore.network import Gradient, TwoLayerNet
@@ -54,6 +55,7 @@ __all__ = [
     "descend",
     "ensemble",
     "experiments",
+    "flow",
     "load",
     "loss_and_grad",
     "losses",

@@ -49,3 +49,20 @@ def descend(
     state: dict[str, NDArray[Any]] = ...,
     memory: float = ...,
 ) -> tuple[str, int, int, str, int, BaseException | None, dict[str, NDArray[Any]]]: ...
+def flow(
+    W: _Float,
+    a: _Float,
+    activation: str,
+    slope: float,
+    splits: list[_Split],
+    objective: tuple[str, bool, float, float],
+    balance: NDArray[np.float64],
+    method: str,
+    options: tuple[float, float, float, float, float, float, float, float, float, float, int, int],
+    times: NDArray[np.float64],
+    columns: list[_Column],
+    state: dict[str, NDArray[Any]] | None,
+    on_row: Callable[[int, int, NDArray[Any], NDArray[Any]], None] | None,
+    progress: Callable[[int], None] | None,
+    num_threads: int,
+) -> dict[str, Any]: ...

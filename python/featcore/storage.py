@@ -1,7 +1,7 @@
 """Runs to and from netCDF-4: self-describing, nothing pickled.
 
 Groups of a file: `/history` (as `run.history`), `/net` (W, a), `/state`, `/directions` (of the observables that
-have them). Settings, outcome and observables are JSON attributes of the root.
+have them), `/events` (of a flow, if kept). Settings, outcome and observables are JSON attributes of the root.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def save(run: Run, path: str | Path) -> None:
                 {"name": run.net.activation.name, "slope": run.net.activation.slope}
             ),
             "observables": json.dumps([_describe(o) for o in run.observed]),
+            "has_events": int(run.found is not None),
         }
     )
     history = run.history
@@ -60,6 +61,8 @@ def save(run: Run, path: str | Path) -> None:
         }
     )
     groups = {"/": root, "history": history, "net": net, "state": state, "directions": directions}
+    if run.events is not None:
+        groups["events"] = run.events
     _write(groups, target)
 
 
@@ -112,7 +115,10 @@ def load(path: str | Path) -> Run:
         )
     try:
         groups = [_read(source, group) for group in ("history", "net", "state", "directions")]
-        return _run(root, *groups)
+        run = _run(root, *groups)
+        if root.attrs.get("has_events", 0):
+            run.found = {str(k): v.values for k, v in _read(source, "events").items()}
+        return run
     except _DAMAGE as error:
         raise ValueError(f"path={str(source)!r} is damaged: {error}") from error
 
@@ -142,23 +148,32 @@ def _run(
         if sigma["name"] == "leaky_relu"
         else activations.get(sigma["name"])
     )
+    settings = json.loads(root.attrs["settings"])
     observed = tuple(_restore(spec, directions) for spec in json.loads(root.attrs["observables"]))
     return Run(
         net=TwoLayerNet(net["W"].values, net["a"].values, activation, copy=False),
         outcome=Outcome(**json.loads(root.attrs["outcome"])),
-        settings=json.loads(root.attrs["settings"]),
+        settings=settings,
         state=State(
             int(state.attrs["version"]),
             str(state.attrs["form"]),
             int(state.attrs["step"]),
             {str(name): variable.values for name, variable in state.items()},
         ),
-        rows=Rows(
-            history["step"].values.astype(np.int64),
+        rows=_rows(
+            history,
             {o.name: history[o.name].values for o in observed if o.name in history},
+            settings["dynamics"] == "flow",
         ),
         observed=observed,
     )
+
+
+def _rows(history: xr.Dataset, columns: dict[str, Any], flow: bool) -> Rows:
+    if not flow:
+        return Rows(history["step"].values.astype(np.int64), columns)
+    times = history["time"].values
+    return Rows(np.arange(len(times), dtype=np.int64), columns, times)
 
 
 _PLAIN = ("name", "dims", "per_split", "kind", "labels", "count", "absolute", "needs_signs")

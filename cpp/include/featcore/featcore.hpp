@@ -4,6 +4,8 @@
 
 #include "featcore/activation.hpp"
 #include "featcore/descent.hpp"
+#include "featcore/event_flow.hpp"
+#include "featcore/flow.hpp"
 #include "featcore/form.hpp"
 #include "featcore/forms.hpp"
 #include "featcore/gradient.hpp"

@@ -1,6 +1,7 @@
 """Dynamics: a data set and a network go in, a run comes out."""
 
 from featcore.dynamics.descent import descend
+from featcore.dynamics.flow import flow
 from featcore.dynamics.gradient import loss_and_grad
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Run, State
@@ -13,5 +14,6 @@ __all__ = [
     "Run",
     "State",
     "descend",
+    "flow",
     "loss_and_grad",
 ]

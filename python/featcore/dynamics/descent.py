@@ -537,7 +537,8 @@ def record_point(run: Run) -> Rows:
     )
     if error is not None:  # a signal: the row is not there
         raise error
-    return Rows(np.array([run.state.step], dtype=np.int64), columns.arrays)
+    times = np.array([run.outcome.time]) if settings["dynamics"] == "flow" else None
+    return Rows(np.array([run.state.step], dtype=np.int64), columns.arrays, times)
 
 
 def _splits(

@@ -80,3 +80,26 @@ class Recording:
             chosen = np.asarray([k for k in self.values if k <= last], dtype=np.int64)
         inside = chosen[(chosen >= 0) & (chosen <= last)].astype(np.int64)
         return np.unique(np.concatenate([[0], inside, [last]]).astype(np.int64))
+
+    def times(self, t_end: float) -> NDArray[np.float64]:
+        """Return the times of a flow to record: increasing, from 0 to `t_end`.
+
+        `log` starts six decades below the end, and at 1e-3 at the latest.
+        """
+        if self.kind in ("every", "at_steps"):
+            raise ValueError(
+                f"record counts steps ({self.kind}), and those of a flow are its own; "
+                "use Recording.log, linear or at"
+            )
+        if self.kind == "at":
+            chosen = np.asarray(self.values)
+        elif t_end == 0:
+            chosen = np.zeros(0)
+        elif self.kind == "linear":
+            chosen = np.linspace(0.0, t_end, int(self.values[0]) + 1)
+        else:
+            first = min(math.log10(t_end) - 6, -3)
+            least, most = math.ceil(first * self.values[0]), math.log10(t_end) * self.values[0]
+            chosen = 10.0 ** (np.arange(least, math.floor(most + 1e-9) + 1) / self.values[0])
+        inside = chosen[(chosen >= 0) & (chosen <= t_end)]
+        return np.unique(np.concatenate([[0.0], inside, [t_end]]))

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class Outcome:
     """How a run ended: a stop is a result, not an exception.
 
-    `status` is one of `reached_end`, `stationary`, `loss_target`, `wall_time`, `non_finite`,
-    `interrupted`, `observer_failed`, `not_begun` (a member of an ensemble that stopped before); `message` says
-    what happened and what to do next.
+    `status` is one of `reached_end`, `stationary`, `loss_target`, `max_steps`, `wall_time`, `step_underflow`,
+    `non_finite`, `interrupted`, `observer_failed`, `not_begun` (a member of an ensemble that stopped before);
+    `message` says what happened and what to do next.
     """
 
     status: str
@@ -34,7 +34,7 @@ class Outcome:
     time: float
     """Where the run stands, in units of the flow."""
     counts: Mapping[str, int]
-    """steps taken since t = 0, and rows recorded."""
+    """steps taken since t = 0, and rows recorded; of a flow also evaluations, crossings and slidings."""
     form: str
     """Coordinates that were iterated; one of the four things that fix the bits."""
     isa: str
@@ -43,6 +43,8 @@ class Outcome:
     num_threads: int
     seconds: float
     """Wall time, of all parts of a continued run."""
+    drift: float | None = None
+    """Of a flow: the largest change of a_j² - |w_j|²."""
 
     def __str__(self) -> str:
         return f"{self.status}: {self.message}"
@@ -72,25 +74,33 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What was recorded: the step of each row, and a column an observable."""
+    """What was recorded: the step of each row, and a column an observable.
+
+    Rows of a flow have times, and their steps just count them.
+    """
 
     steps: NDArray[np.int64]
     columns: Mapping[str, NDArray[Any]]
+    times: NDArray[np.float64] | None = None
 
     def followed_by(self, later: Rows) -> Rows:
         """Return these rows and those of `later` that come after them."""
         if not self.steps.size:
             return later
-        new = later.steps > self.steps[-1]
+        if self.times is None or later.times is None:
+            new = later.steps > self.steps[-1]
+        else:
+            new = later.times > self.times[-1]
         if not new.any():
             return self
-        return Rows(
-            np.concatenate([self.steps, later.steps[new]]),
-            {
-                name: np.concatenate([column, later.columns[name][new]])
-                for name, column in self.columns.items()
-            },
-        )
+        columns = {
+            name: np.concatenate([column, later.columns[name][new]])
+            for name, column in self.columns.items()
+        }
+        if self.times is None or later.times is None:
+            return Rows(np.concatenate([self.steps, later.steps[new]]), columns)
+        times = np.concatenate([self.times, later.times[new]])
+        return Rows(np.arange(len(times), dtype=np.int64), columns, times)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -142,21 +152,22 @@ class Run:
     """The data sets by name, training first; None for a run that was loaded."""
     unrecorded: bool = field(default=False, repr=False)
     """Whether the last point is still to be recorded: done when somebody looks, so that Ctrl-C answers at once."""
+    found: Mapping[str, NDArray[Any]] | None = field(default=None, repr=False)
+    """The columns of `events`."""
 
     @property
     def history(self) -> xr.Dataset:
         """What was recorded, labelled: over time, and split, neuron, direction, … as observed.
 
-        Coordinates: `time` (flow units), `step`, `split` ("train" first). Built anew at each access.
+        Coordinates: `time` (flow units), `step` (of a descent), `split` ("train" first). Built anew at each access.
         """
         import xarray as xr
 
         rows = self.complete_rows()
-        step_size = self.settings["step_size"]
-        coords: dict[str, Any] = {
-            "time": ("time", step_size * rows.steps, {"long_name": "time of the flow"}),
-            "step": ("time", rows.steps),
-        }
+        times = self.settings["step_size"] * rows.steps if rows.times is None else rows.times
+        coords: dict[str, Any] = {"time": ("time", times, {"long_name": "time of the flow"})}
+        if rows.times is None:
+            coords["step"] = ("time", rows.steps)
         variables: dict[str, Any] = {}
         for observable in self.observed:
             if observable.name not in rows.columns:
@@ -168,9 +179,17 @@ class Run:
         return xr.Dataset(variables, coords, attrs={"status": self.outcome.status})
 
     @property
-    def events(self) -> None:
-        """Crossings of a flow; gradient descent has none."""
-        return None
+    def events(self) -> xr.Dataset | None:
+        """Crossings and slidings of a flow, when asked for: time, neuron, sample and kind of each.
+
+        `kind` is 1 where a neuron goes on at a sample, -1 where it goes off, 0 where it is held on its hyperplane.
+        None if events were not asked for; gradient descent has none.
+        """
+        import xarray as xr
+
+        if self.found is None:
+            return None
+        return xr.Dataset({name: ("event", array) for name, array in self.found.items()})
 
     def complete_rows(self) -> Rows:
         """Return all rows, the point of an interrupt included."""
@@ -187,6 +206,7 @@ class Run:
         self,
         steps: int | None = None,
         *,
+        t_end: float | None = None,
         data: Dataset | None = None,
         evaluate: Mapping[str, Dataset] | None = None,
         **changes: Any,
@@ -198,13 +218,15 @@ class Run:
         Parameters
         ----------
         steps : int, optional
-            How many more steps; by default those that were planned and not done.
+            Of a descent: how many more steps; by default those that were planned and not done.
+        t_end : float, optional
+            Of a flow: to where; by default to where it was to go.
         data, evaluate : optional
             The data sets, needed for a run that was loaded from a file; they must be the same.
         **changes
             `record`, `loss_target`, `gradient_target`, `wall_time`, `num_threads`, `progress`,
-            `on_interrupt`, as in `descend`; they do not carry over from the first part. `observe` for a
-            loaded run with Python observables.
+            `on_interrupt`, as in `descend`, and `events`, `max_steps` of a flow; they do not carry over from
+            the first part. `observe` for a loaded run with Python observables.
 
         Raises
         ------
@@ -221,8 +243,16 @@ class Run:
         >>> bool((half.continue_(5).net.W == whole.net.W).all())
         True
         """
+        if self.settings.get("dynamics") == "flow":
+            from featcore.dynamics.flow import continue_flow
+
+            if steps is not None:
+                raise ValueError(f"steps={steps!r} is of a descent; a flow goes on to t_end=")
+            return continue_flow(self, t_end, data, evaluate, **changes)
         from featcore.dynamics.descent import continue_run
 
+        if t_end is not None:
+            raise ValueError(f"t_end={t_end!r} is of a flow; a descent goes on for steps=")
         return continue_run(self, steps, data, evaluate, **changes)
 
     def save(self, path: str | Path) -> None:

@@ -1,0 +1,534 @@
+// The event-resolved flow of a network with kinks: crossings are located, not stepped over.
+//
+// On a step the residuals are polynomials of time; given those, every neuron is carried alone, from
+// one of its own events to the next, to rounding. What the neurons give at the points of the step
+// makes better polynomials, until both agree. See docs/derivations.md.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+#include "featcore/activation.hpp"
+#include "featcore/form.hpp"
+#include "featcore/neuron_path.hpp"
+#include "featcore/objective.hpp"
+
+namespace featcore {
+
+struct EventFlowOptions {
+  double rtol = 1e-6;
+  double atol = 1e-9;
+  Rates rates;
+};
+
+struct FlowCounts {
+  std::int64_t accepted = 0;
+  std::int64_t rejected = 0;
+  std::int64_t evaluations = 0;  // of the field, or sweeps over all neurons
+  std::int64_t crossings = 0;
+  std::int64_t slidings = 0;  // times a sample was caught
+};
+
+// Where a flow stands between two steps, and what it needs to go on to the same bits.
+template <class T>
+struct EventFlowState {
+  double time = 0;
+  double step = 0;  // the length to try next; 0 before the first
+  std::vector<T> W, a;
+  std::vector<std::int8_t> sides;  // (m, n)
+  std::vector<T> f;                // (n)
+  // Of the last step: its length, and its residuals in Legendre's basis, (n, kTerms).
+  double last_step = 0;
+  std::vector<double> legendre;
+  int trusted = 0;   // terms that extrapolate best
+  double ratio = 0;  // of its error to what was allowed
+};
+
+template <class T>
+class EventFlow {
+ public:
+  // The samples must outlive the flow.
+  EventFlow(const NetworkView<T>& net, Activation activation, const Objective<T>& objective,
+            const EventFlowOptions& options)
+      : options_(options),
+        slope_(activation.slope),
+        objective_(&objective),
+        m_(net.m),
+        d_(net.d),
+        n_(objective.split().n),
+        samples_(objective.split()),
+        grid_(terms_for(options.rtol), 2 * terms_for(options.rtol) - 2),
+        chunks_(net.m, kMostChunks, 1),
+        padded_points_((grid_.points() - 1) * samples_.padded_n()),
+        f_(chunks_.pieces() * padded_points_),
+        r_(grid_.points() * samples_.padded_n()),
+        residuals_(n_ * kTerms),
+        refitted_(n_ * kTerms),
+        whole_(kTerms * samples_.padded_d()),
+        events_(size(chunks_.pieces())) {
+    if (!activation.homogeneous())
+      throw std::invalid_argument("the event-resolved flow needs ReLU or leaky ReLU");
+    if (objective.spec().loss == Loss::hinge)
+      throw std::invalid_argument(
+          "the residuals of the hinge loss jump: the event-resolved flow cannot follow them");
+    if (!(options.rtol > 0) || !(options.atol >= 0))
+      throw std::invalid_argument("rtol must be positive and atol must not be negative");
+    for (int q = 1; q < grid_.points(); ++q) points_.push_back(grid_.at(q));
+    state_.W.assign(net.W, net.W + m_ * d_);
+    state_.a.assign(net.a, net.a + m_);
+  }
+
+  // Goes on from a state of a flow with the same data and options.
+  void resume(EventFlowState<T> state) {
+    const bool fits = state.W.size() == size(m_ * d_) && state.a.size() == size(m_) &&
+                      state.sides.size() == size(m_ * n_) && state.f.size() == size(n_) &&
+                      state.legendre.size() == size(n_ * kTerms) && state.trusted >= 0 &&
+                      state.trusted <= grid_.terms();
+    if (!fits) throw std::invalid_argument("the state is not of this flow");
+    state_ = std::move(state);
+    begun_ = true;
+  }
+
+  // The first sides and outputs. False if these are not finite.
+  bool begin(const Team& team) {
+    if (!prepared_) {
+      samples_.multiply_all(team);
+      next_ = state_;
+      prepared_ = true;
+    }
+    gather(team);
+    if (!begun_) {
+      state_.sides.assign(size(m_ * n_), -1);
+      state_.f.assign(size(n_), T(0));
+      state_.legendre.assign(size(n_ * kTerms), 0.0);
+      const Index padded = samples_.padded_n();
+      team.for_work(2.0 * static_cast<double>(n_ * m_ * d_))
+          .for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
+            T* f = f_.data() + chunk * padded_points_;
+            std::fill_n(f, padded, T(0));
+            Buffer<T> z(padded);
+            for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk); ++j) {
+              if (worker.stop()) return;
+              samples_.multiply(state_.W.data() + j * d_, z.data());
+              for (Index i = 0; i < n_; ++i) {
+                const T zi = z.data()[i];
+                if (zi > 0) state_.sides[size(j * n_ + i)] = 1;
+                f[i] += state_.a[size(j)] * (zi > 0 ? zi : static_cast<T>(slope_) * zi);
+              }
+            }
+          });
+      for (Index c = 0; c < chunks_.pieces(); ++c)
+        for (Index i = 0; i < n_; ++i) state_.f[size(i)] += f_.data()[c * padded_points_ + i];
+      next_ = state_;
+      begun_ = true;
+    }
+    start();
+    for (Index i = 0; i < n_; ++i)
+      if (!sound(state_.f[size(i)]) || !sound(r0_[size(i)])) return false;
+    return true;
+  }
+
+  // Takes one step, as long as its error allows: the state is then at its end. After Stopped
+  // nothing has moved. `underflow`: no step is short enough; `non_finite`: nor does any give finite
+  // numbers.
+  enum class Step { taken, underflow, non_finite };
+  Step step(const Team& team) {
+    start();
+    double h = state_.step > 0 ? state_.step : first_step();
+    for (;;) {
+      if (!(h > kShortest * state_.time) || h < kLeast)
+        return finite_ ? Step::underflow : Step::non_finite;
+      const double factor = attempt(h, team);
+      if (factor > 0) {
+        state_.step = h * factor;
+        break;
+      }
+      h *= -factor;
+      ++counts_.rejected;
+    }
+    ++counts_.accepted;
+    return Step::taken;
+  }
+
+  // The weights at `time` within the last step taken.
+  NetworkView<T> look(double time, const Team& team) {
+    if (time == state_.time) return {m_, d_, state_.W.data(), state_.a.data()};
+    const double h = state_.last_step;
+    looked_.W.resize(state_.W.size());
+    looked_.a.resize(state_.a.size());
+    looked_.sides.resize(state_.sides.size());
+    StepView view = step_view(h);
+    view.point_count = 0;
+    view.end = std::clamp(2 * (time - next_.time) / h - 1, -1.0, 1.0);
+    if (!carry_all(view, next_, looked_, team)) throw std::logic_error("a step cannot be repeated");
+    return {m_, d_, looked_.W.data(), looked_.a.data()};
+  }
+
+  // Outputs on the training samples at `time` within the last step taken, between its points.
+  void outputs(double time, const Team&, T* f) const {
+    const double s = std::clamp(2 * (time - next_.time) / state_.last_step - 1, -1.0, 1.0);
+    const Index padded = samples_.padded_n();
+    std::fill_n(f, n_, T(0));
+    double total = 0;
+    std::vector<double> weights(size(grid_.points()));
+    for (int q = 0; q < grid_.points(); ++q) {
+      const double gap = s - grid_.at(q);
+      const double end = q == 0 || q + 1 == grid_.points() ? 0.5 : 1.0;
+      if (gap == 0) {
+        std::fill(weights.begin(), weights.end(), 0.0);
+        weights[size(q)] = total = 1;
+        break;
+      }
+      total += weights[size(q)] = (q % 2 == 0 ? end : -end) / gap;
+    }
+    for (int q = 0; q < grid_.points(); ++q) {
+      const T weight = static_cast<T>(weights[size(q)] / total);
+      const T* at = q == 0 ? next_.f.data() : f_.data() + (q - 1) * padded;
+      for (Index i = 0; i < n_; ++i) f[i] += weight * at[i];
+    }
+  }
+
+  // At the end of the last step, and of all so far.
+  const EventFlowState<T>& state() const { return state_; }
+  const FlowCounts& counts() const { return counts_; }
+  double time() const { return state_.time; }
+  // Squared norm of the objective's gradient at the end of the last step, over the layers that
+  // move.
+  double squared_gradient() const { return squared_gradient_; }
+  // Of the last step, in order.
+  const std::vector<FlowEvent>& events() const { return step_events_; }
+
+  // From where a run that was at `time` goes on with the same steps: the end of the last step, or,
+  // within it, its start.
+  EventFlowState<T> resumable(double time) const {
+    if (!(time < state_.time)) return state_;
+    EventFlowState<T> before = next_;
+    before.step = state_.last_step;
+    return before;
+  }
+
+ private:
+  static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
+
+  static int terms_for(double rtol) { return rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7); }
+
+  static constexpr Index kMostChunks = 64;
+  static constexpr double kShortest = 1e-14;  // step, of the time
+  static constexpr double kLeast = 1e-290;
+
+  static bool sound(T value) { return std::abs(value) <= largest_sound<T>(); }
+
+  void gather(const Team& team) {
+    while (paths_.size() < static_cast<std::size_t>(team.threads()))
+      paths_.emplace_back(samples_, slope_);
+  }
+
+  void start() {
+    r0_.resize(size(n_));
+    objective_->residuals(0, n_, state_.f.data(), r0_.data());
+    speed_ = 0;
+    for (Index i = 0; i < n_; ++i)
+      speed_ += std::abs(static_cast<double>(r0_[size(i)])) * samples_.norm(i);
+  }
+
+  // A weight's logarithm changes by 1/100.
+  double first_step() const { return speed_ > 0 ? 0.01 / speed_ : 1.0; }
+
+  // Residuals on a step of length h as the last step has them, continued from what they are now.
+  void predict(double h, int trusted, Buffer<double>& out) const {
+    const int terms = grid_.terms();
+    const double ratio = state_.last_step > 0 ? h / state_.last_step : 0.0;
+    const std::vector<double> shifted = StepGrid::monomials(terms, ratio, 1 + ratio);
+    for (Index i = 0; i < n_; ++i) {
+      double* r = out.data() + i * kTerms;
+      std::fill_n(r, kTerms, 0.0);
+      for (int l = 0; l < trusted; ++l)
+        for (int k = 0; k <= l; ++k)
+          r[k] += state_.legendre[size(i * kTerms + l)] * shifted[size(l * terms + k)];
+      double start = 0;  // at s = -1
+      for (int k = terms - 1; k >= 0; --k) start = r[k] - start;
+      r[0] += static_cast<double>(r0_[size(i)]) - start;
+    }
+  }
+
+  // Carries all neurons over the step with the residuals as they are. False if one fails.
+  bool sweep(double h, const Team& team) {
+    ++counts_.evaluations;
+    const Index padded_d = samples_.padded_d();
+    std::fill_n(whole_.data(), whole_.size(), 0.0);
+    for (Index i = 0; i < n_; ++i)
+      for (int l = 0; l < grid_.terms(); ++l) {
+        const double r = residuals_.data()[i * kTerms + l];
+        for (Index k = 0; k < padded_d; ++k)
+          whole_.data()[l * padded_d + k] += r * samples_.row(i)[k];
+      }
+    if (!carry_all(step_view(h), state_, next_, team)) return false;
+    // f and r at the points
+    const Index padded = samples_.padded_n();
+    const Index points = grid_.points();
+    std::vector<char> finite(size(points), 1);
+    team.for_work(60.0 * static_cast<double>(n_ * points))
+        .for_each(points, [&](Index q, const Worker&) {
+          T* r = r_.data() + q * padded;
+          if (q == 0) {
+            std::copy_n(r0_.data(), n_, r);
+            return;
+          }
+          T* f = f_.data() + (q - 1) * padded;
+          for (Index c = 1; c < chunks_.pieces(); ++c) {
+            const T* part = f_.data() + c * padded_points_ + (q - 1) * padded;
+            for (Index i = 0; i < n_; ++i) f[i] += part[i];
+          }
+          objective_->residuals(0, n_, f, r);
+          for (Index i = 0; i < n_; ++i)
+            if (!sound(f[i]) || !sound(r[i])) finite[size(q)] = 0;
+        });
+    for (const char one : finite) finite_ = finite_ && one != 0;
+    return finite_;
+  }
+
+  StepView step_view(double h) const {
+    StepView view;
+    view.terms = grid_.terms();
+    const double decay = objective_->spec().weight_decay;
+    view.rates = {0.5 * h, options_.rates.W, options_.rates.a, options_.rates.W * decay,
+                  options_.rates.a * decay};
+    view.residuals = residuals_.data();
+    view.whole = whole_.data();
+    view.points = points_.data();
+    view.point_count = static_cast<int>(points_.size());
+    return view;
+  }
+
+  // Carries all neurons from one state over a step into another, and sums what they give in chunks.
+  // False if one fails.
+  bool carry_all(const StepView& view, const EventFlowState<T>& from, EventFlowState<T>& to,
+                 const Team& team) {
+    const Team sized = team.for_work(2.0 * static_cast<double>(n_ * m_) *
+                                     static_cast<double>(grid_.terms() * (d_ + 2 * grid_.terms())));
+    gather(sized);
+    parts_.assign(size(chunks_.pieces()), Part());
+    sized.for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
+      T* f = f_.data() + chunk * padded_points_;
+      if (view.point_count > 0) std::fill_n(f, padded_points_, T(0));
+      std::vector<FlowEvent>& events = events_[size(chunk)];
+      events.clear();
+      NeuronPath<T>& path = paths_[static_cast<std::size_t>(worker.id)];
+      Part part;
+      for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk) && part.good; ++j) {
+        if (worker.stop()) return;
+        const std::size_t before = events.size();
+        part.good =
+            path.carry(view, from.W.data() + j * d_, from.a[size(j)], from.sides.data() + j * n_, f,
+                       to.W.data() + j * d_, to.a.data() + j, to.sides.data() + j * n_, events);
+        part.squared_gradient += path.squared_gradient();
+        for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
+      }
+      parts_[size(chunk)] = part;
+    });
+    bool good = true;
+    for (const Part& part : parts_) good = good && part.good;
+    return good;
+  }
+
+  // Fits polynomials to the residuals at the points.
+  void refit() {
+    const Index padded = samples_.padded_n();
+    std::fill_n(refitted_.data(), refitted_.size(), 0.0);
+    for (int q = 0; q < grid_.points(); ++q)
+      for (Index i = 0; i < n_; ++i) {
+        const double r = static_cast<double>(r_.data()[q * padded + i]);
+        for (int l = 0; l < grid_.terms(); ++l)
+          refitted_.data()[i * kTerms + l] += grid_.fit(l, q) * r;
+      }
+  }
+
+  // How far the integral over the step of sum_i (residual - polynomial) x_i goes astray: the
+  // relative error of the weights. The residuals are those at the points, or refitted.
+  enum class Against { points, refitted };
+  double error(double h, const Buffer<double>& polynomials, Against against, const Team& team) {
+    const Index padded = samples_.padded_n();
+    const int count = grid_.points();
+    gaps_.resize(size(count * n_));
+    for (int q = 0; q < count; ++q)
+      for (Index i = 0; i < n_; ++i) {
+        const double* p = polynomials.data() + i * kTerms;
+        const double* other = refitted_.data() + i * kTerms;
+        double sum = 0;
+        if (against == Against::points) {
+          for (int l = grid_.terms() - 1; l >= 0; --l) sum = sum * grid_.at(q) + p[l];
+          sum = static_cast<double>(r_.data()[q * padded + i]) - sum;
+        } else {
+          for (int l = grid_.terms() - 1; l >= 0; --l) sum = sum * grid_.at(q) + (other[l] - p[l]);
+        }
+        gaps_[size(q * n_ + i)] = sum;
+      }
+    integrals_.resize(size(count * n_));
+    squares_.assign(size(count), 0.0);
+    team.for_work(2.0 * static_cast<double>(n_ * count * count))
+        .for_each(count, [&](Index c, const Worker&) {
+          double* integral = integrals_.data() + c * n_;
+          std::fill_n(integral, n_, 0.0);
+          for (int q = 0; q < count; ++q) {
+            const double weight = grid_.integral(static_cast<int>(c), q);
+            const double* gap = gaps_.data() + q * n_;
+            for (Index i = 0; i < n_; ++i) integral[i] += weight * gap[i];
+          }
+          double squared = 0;
+          for (Index i = 0; i < n_; ++i) {
+            const double part = integral[i] * samples_.norm(i);
+            squared += part * part;
+          }
+          squares_[size(c)] = squared;
+        });
+    std::size_t where = 0;
+    for (std::size_t c = 0; c < squares_.size(); ++c)
+      if (!(squares_[c] <= squares_[where])) where = c;
+    const double worst = squares_[where];
+    const double* worst_integral = integrals_.data() + where * size(n_);
+    // samples of a class may pull together
+    std::vector<double> sums(size(2 * samples_.padded_d()), 0.0);
+    for (Index i = 0; i < n_; ++i) {
+      double* sum = sums.data() + (objective_->split().y[i] > 0 ? 0 : samples_.padded_d());
+      for (Index k = 0; k < d_; ++k) sum[k] += worst_integral[i] * samples_.row(i)[k];
+    }
+    double together = 0;
+    for (const double sum : sums) together += sum * sum;
+    return 0.5 * h * std::sqrt(std::max(worst, together));
+  }
+
+  // Tries a step of length h. Positive if it was taken; its size is the factor of the next length.
+  double attempt(double h, const Team& team) {
+    constexpr int kMostSweeps = 12;
+    constexpr double kShrink = -0.3;
+    const double tolerance = options_.rtol * std::min(1.0, h * speed_) + options_.atol * h;
+    predict(h, state_.trusted, residuals_);
+    finite_ = true;
+    double change_before = 0, contraction = 0;
+    for (int sweeps = 0; sweeps < kMostSweeps; ++sweeps) {
+      if (!sweep(h, team)) return kShrink;
+      refit();
+      const double all = error(h, residuals_, Against::points, team);
+      const double fit = error(h, refitted_, Against::points, team);
+      const double change = error(h, residuals_, Against::refitted, team);
+      if (!std::isfinite(all)) return kShrink;
+      if (sweeps > 0) contraction = std::max(contraction, change / change_before);
+      if (all <= tolerance) return accept(h, fit / tolerance, contraction);
+      if (fit > tolerance && (sweeps > 0 || change < 10 * fit))
+        return -std::clamp(0.8 * std::sqrt(tolerance / fit), 0.2, 0.8);
+      if (sweeps > 0 && contraction > 0.5) return kShrink;
+      change_before = change;
+      std::swap(residuals_, refitted_);
+    }
+    return kShrink;
+  }
+
+  // Makes what was swept the new state. `ratio`: of its error, once iterated to the end, to what is
+  // allowed.
+  double accept(double h, double ratio, double contraction) {
+    learn(h);
+    const Index padded = samples_.padded_n();
+    const T* f = f_.data() + (grid_.points() - 2) * padded;
+    next_.f.assign(f, f + n_);
+    next_.legendre.assign(size(n_ * kTerms), 0.0);
+    for (Index i = 0; i < n_; ++i)
+      for (int q = 0; q < grid_.points(); ++q)
+        for (int l = 0; l < grid_.terms(); ++l)
+          next_.legendre[size(i * kTerms + l)] +=
+              grid_.legendre_fit(l, q) * static_cast<double>(r_.data()[q * padded + i]);
+    next_.last_step = h;
+    next_.time = state_.time + h;
+    next_.ratio = std::max(ratio, 1e-12);
+    squared_gradient_ = 0;
+    for (const Part& part : parts_) squared_gradient_ += part.squared_gradient;
+    step_events_.clear();
+    for (const std::vector<FlowEvent>& events : events_)
+      for (FlowEvent event : events) {
+        event.time = state_.time + 0.5 * h * (1 + event.time);
+        step_events_.push_back(event);
+      }
+    std::stable_sort(step_events_.begin(), step_events_.end(),
+                     [](const FlowEvent& p, const FlowEvent& q) { return p.time < q.time; });
+    // Between the order of smooth residuals, terms, and that of residuals with kinks.
+    const double order = static_cast<double>(grid_.terms()) / 0.7;
+    double factor = 0.8 * std::pow(next_.ratio, -1 / order);
+    if (state_.last_step > 0) {  // an error that grew from step to step goes on growing
+      const double growth = next_.ratio / state_.ratio * std::pow(state_.last_step / h, order);
+      factor *= std::pow(std::max(1.0, growth), -0.5 / order);
+    }
+    constexpr double kGoodContraction = 0.1;
+    if (contraction > 0) factor = std::min(factor, kGoodContraction / contraction);
+    std::swap(state_, next_);
+    return std::clamp(factor, 0.3, 4.0);
+  }
+
+  // How many terms of the last step would have given the best first guess at the end of this one.
+  void learn(double h) {
+    if (state_.last_step == 0) {
+      next_.trusted = 2;
+      return;
+    }
+    const double end = 1 + 2 * h / state_.last_step;  // in units of the last step
+    const T* now = r_.data() + (grid_.points() - 1) * samples_.padded_n();
+    std::vector<double> gaps(size(n_));
+    for (Index i = 0; i < n_; ++i)
+      gaps[size(i)] = static_cast<double>(r0_[size(i)]) - static_cast<double>(now[i]);
+    double least = std::numeric_limits<double>::infinity();
+    double before = 0, legendre = 1;
+    for (int l = 0; l < grid_.terms(); ++l) {
+      double sum = 0;
+      for (Index i = 0; i < n_; ++i) {
+        gaps[size(i)] += state_.legendre[size(i * kTerms + l)] * (legendre - 1);
+        sum += std::abs(gaps[size(i)]) * samples_.norm(i);
+      }
+      if (sum < least) {
+        least = sum;
+        next_.trusted = l + 1;
+      }
+      const double after = ((2 * l + 1) * end * legendre - l * before) / (l + 1);
+      before = legendre;
+      legendre = after;
+    }
+  }
+
+  struct Part {  // of a chunk
+    bool good = true;
+    double squared_gradient = 0;
+  };
+
+  EventFlowOptions options_;
+  double slope_;
+  const Objective<T>* objective_;
+  Index m_, d_, n_;
+  FlowSamples<T> samples_;
+  StepGrid grid_;
+  Cut chunks_;
+  Index padded_points_;
+  EventFlowState<T> state_;
+  EventFlowState<T> next_;  // after a step: the state before it
+  FlowCounts counts_;
+  std::vector<NeuronPath<T>> paths_;  // one a thread
+  Buffer<T> f_;                       // (chunks, points - 1, padded_n)
+  Buffer<T> r_;                       // (points, padded_n)
+  Buffer<double> residuals_, refitted_;
+  Buffer<double> whole_;
+  std::vector<double> points_;
+  std::vector<std::vector<FlowEvent>> events_;  // of a sweep, by chunk
+  std::vector<FlowEvent> step_events_;
+  std::vector<Part> parts_;
+  EventFlowState<T> looked_;
+  bool prepared_ = false;
+  bool begun_ = false;
+  bool finite_ = true;  // whether the last attempt was
+  double squared_gradient_ = std::numeric_limits<double>::infinity();
+  std::vector<T> r0_;
+  double speed_ = 0;  // bound of the relative speed of a weight
+  std::vector<double> gaps_, integrals_, squares_;
+};
+
+}  // namespace featcore

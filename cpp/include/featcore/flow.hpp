@@ -1,0 +1,276 @@
+// A gradient flow from one time to another: recording, stops, events. How it gets there is a
+// stepper's matter: it takes steps as long as its error allows and is then looked at anywhere
+// within the last one, so that what is recorded, and where a run ends, changes no bits of it.
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+#include "featcore/descent.hpp"
+#include "featcore/event_flow.hpp"
+#include "featcore/primal.hpp"
+#include "featcore/recorder.hpp"
+#include "featcore/runge_kutta.hpp"
+
+namespace featcore {
+
+enum class FlowStatus {
+  reached_end,
+  stationary,
+  loss_target,
+  max_steps,
+  wall_time,
+  step_underflow,
+  non_finite,
+  interrupted
+};
+
+inline const char* status_name(FlowStatus status) {
+  switch (status) {
+    case FlowStatus::reached_end:
+      return "reached_end";
+    case FlowStatus::stationary:
+      return "stationary";
+    case FlowStatus::loss_target:
+      return "loss_target";
+    case FlowStatus::max_steps:
+      return "max_steps";
+    case FlowStatus::wall_time:
+      return "wall_time";
+    case FlowStatus::step_underflow:
+      return "step_underflow";
+    case FlowStatus::non_finite:
+      return "non_finite";
+    case FlowStatus::interrupted:
+      return "interrupted";
+  }
+  return "unknown";
+}
+
+struct FlowOptions {
+  double start = 0;  // where the run stands: at most at the end of the stepper's first step
+  double end = 0;
+  std::int64_t max_steps = std::numeric_limits<std::int64_t>::max();  // accepted
+  std::int64_t max_events = 0;                                        // kept
+  StopRules stop;
+};
+
+struct FlowOutcome {
+  FlowStatus status = FlowStatus::reached_end;
+  double time = 0;
+  FlowCounts counts;
+  double drift = 0;  // largest change of a_j^2 - |w_j|^2
+};
+
+// What a run leaves besides its rows. Whatever ends it, `outcome`, W and a belong together; W and a
+// are empty if it has not moved.
+template <class T>
+struct FlowTrace {
+  FlowOutcome outcome;
+  std::vector<double> times;      // of the rows of the recorder
+  std::vector<FlowEvent> events;  // the first max_events of them
+  std::vector<T> W, a;
+};
+
+// Moves `stepper` to options.end. `times`: increasing, of the rows to record; the recorder counts
+// them as 0, 1, ... and an unplanned stop as times.size(). `balance`: a_j^2 - |w_j|^2 at the start
+// of the whole run.
+template <class T, class Stepper>
+class FlowRun {
+ public:
+  FlowRun(Stepper& stepper, Activation activation, const std::vector<Objective<T>>& objectives,
+          const double* balance, const std::vector<double>& times, const FlowOptions& options,
+          Recorder<T>& recorder, FlowTrace<T>& trace)
+      : stepper_(stepper),
+        activation_(activation),
+        objectives_(objectives),
+        balance_(balance),
+        times_(times),
+        options_(options),
+        recorder_(recorder),
+        trace_(trace),
+        f_(static_cast<std::size_t>(objectives.front().split().n)) {
+    if (!(options.end >= options.start) || !std::isfinite(options.end))
+      throw std::invalid_argument("the end must be finite and not before the start");
+    for (const Objective<T>& split : objectives) views_.push_back(split.split());
+    trace_.outcome.time = options.start;
+  }
+
+  void operator()(const Team& team) {
+    trace_.outcome.status = FlowStatus::interrupted;
+    try {
+      trace_.outcome.status = run(team);
+    } catch (const Stopped&) {
+      leave();
+    } catch (...) {  // an observer's
+      leave();
+      throw;
+    }
+    const FlowCounts& counts = stepper_.counts();
+    trace_.outcome.counts.accepted = counts.accepted;
+    trace_.outcome.counts.rejected = counts.rejected;
+    trace_.outcome.counts.evaluations = counts.evaluations;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  using Taken = typename Stepper::Step;
+
+  FlowStatus run(const Team& team) {
+    const Clock::time_point began = Clock::now();
+    const StopRules& stop = options_.stop;
+    const bool sound = stepper_.begin(team);
+    double& here = trace_.outcome.time;
+    // A run that goes on from within a step takes that step again.
+    const bool within = stepper_.time() < options_.start;
+    if (!within) {
+      go_to(options_.start, team);
+      if (!sound) return end(FlowStatus::non_finite, team);
+      if (options_.end == options_.start) return end(FlowStatus::reached_end, team);
+      if (objectives_.front().loss(stepper_.state().f.data(), team) <= stop.loss_at_most)
+        return end(FlowStatus::loss_target, team);
+    }
+    for (bool first = within;; first = false) {
+      if (!first) {
+        if (std::chrono::duration<double>(Clock::now() - began).count() >= stop.seconds)
+          return end(FlowStatus::wall_time, team);
+        if (stepper_.counts().accepted >= options_.max_steps)
+          return end(FlowStatus::max_steps, team);
+      }
+      const Taken taken = stepper_.step(team);
+      if (taken != Taken::taken) {
+        stepped_ = false;
+        return end(taken == Taken::underflow ? FlowStatus::step_underflow : FlowStatus::non_finite,
+                   team);
+      }
+      stepped_ = true;
+      measure_drift();
+      double next = std::min(stepper_.time(), options_.end);
+      const bool on_target =
+          std::isfinite(stop.loss_at_most) && loss_at(next, team) <= stop.loss_at_most;
+      if (on_target) next = locate_loss(here, next, team);
+      go_to(next, team);
+      if (on_target) return end(FlowStatus::loss_target, team);
+      if (std::sqrt(stepper_.squared_gradient()) <= stop.gradient_at_most &&
+          next == stepper_.time())
+        return end(FlowStatus::stationary, team);
+      if (next == options_.end) return end(FlowStatus::reached_end, team);
+      team.monitor().position = static_cast<std::int64_t>(kParts * (here - options_.start) /
+                                                          (options_.end - options_.start));
+    }
+  }
+
+  // Where the stepper stands, or was looked at within its last step.
+  NetworkView<T> network(double time, const Team& team) {
+    if (stepped_) return stepper_.look(time, team);
+    return standing();
+  }
+
+  NetworkView<T> standing() const {
+    const auto& state = stepper_.state();
+    return {static_cast<Index>(state.a.size()), views_.front().d, state.W.data(), state.a.data()};
+  }
+
+  void keep(const NetworkView<T>& net) {
+    trace_.W.assign(net.W, net.W + net.m * net.d);
+    trace_.a.assign(net.a, net.a + net.m);
+  }
+
+  // Everything up to `time`, which the last step has reached.
+  void go_to(double time, const Team& team) {
+    for (; cursor_ < times_.size() && times_[cursor_] <= time; ++cursor_)
+      record(times_[cursor_], cursor_, team);
+    count_events(time);
+    trace_.outcome.time = time;
+  }
+
+  void record(double time, std::size_t position, const Team& team) {
+    const NetworkView<T> net = network(time, team);
+    PrimalForm<T> form(net, activation_, views_, recorder_.needs_signs());
+    Snapshot<T> snapshot;
+    snapshot.weights = &form.weights();
+    snapshot.balance = balance_;
+    for (std::size_t k = 0; k < objectives_.size(); ++k) {
+      const Index split = static_cast<Index>(k);
+      const T* f = recorder_.needs_split(split) ? form.outputs(split, team) : nullptr;
+      snapshot.splits.push_back({&objectives_[k], f, form.signs(split)});
+    }
+    recorder_.record(static_cast<std::int64_t>(position), snapshot, team);
+    trace_.times.push_back(time);
+    count_events(time);
+    trace_.outcome.time = time;
+    keep(net);
+  }
+
+  void count_events(double time) {
+    if (!stepped_) return;
+    FlowOutcome& outcome = trace_.outcome;
+    for (const FlowEvent& event : stepper_.events()) {
+      if (event.time <= outcome.time || event.time > time) continue;
+      ++(event.kind == EventKind::held ? outcome.counts.slidings : outcome.counts.crossings);
+      if (static_cast<std::int64_t>(trace_.events.size()) < options_.max_events)
+        trace_.events.push_back(event);
+    }
+  }
+
+  FlowStatus end(FlowStatus status, const Team& team) {
+    const double time = trace_.outcome.time;
+    if (trace_.times.empty() || trace_.times.back() < time) record(time, times_.size(), team);
+    keep(network(time, team));
+    return status;
+  }
+
+  // After a stop in the middle: the network at outcome.time is the one recorded there, or the
+  // stepper's, or that of the start of its last step.
+  void leave() {
+    const double time = trace_.outcome.time;
+    if (!trace_.times.empty() && trace_.times.back() == time) return;
+    const auto& from = stepper_.resumable(time);
+    if (from.time == time)
+      keep({static_cast<Index>(from.a.size()), views_.front().d, from.W.data(), from.a.data()});
+    else
+      trace_.W.clear();
+  }
+
+  void measure_drift() {
+    const NetworkView<T> net = standing();
+    for (Index j = 0; j < net.m; ++j)
+      trace_.outcome.drift =
+          std::max(trace_.outcome.drift, std::abs(balance(net, j) - balance_[j]));
+  }
+
+  double loss_at(double time, const Team& team) {
+    stepper_.outputs(time, team, f_.data());
+    return objectives_.front().loss(f_.data(), team);
+  }
+
+  // Where in (low, high] the loss comes down to its target, which it has reached at `high`.
+  double locate_loss(double low, double high, const Team& team) {
+    for (int step = 0; step < 60 && high - low > 1e-15 * high; ++step) {
+      const double middle = 0.5 * (low + high);
+      (loss_at(middle, team) <= options_.stop.loss_at_most ? high : low) = middle;
+    }
+    return high;
+  }
+
+  static constexpr double kParts = 1000;  // of the way, for a progress bar
+
+  Stepper& stepper_;
+  Activation activation_;
+  const std::vector<Objective<T>>& objectives_;
+  const double* balance_;
+  const std::vector<double>& times_;
+  FlowOptions options_;
+  Recorder<T>& recorder_;
+  FlowTrace<T>& trace_;
+  std::vector<SplitView<T>> views_;
+  std::vector<T> f_;
+  std::size_t cursor_ = 0;  // of times_
+  bool stepped_ = false;    // whether outcome.time lies within the stepper's last step
+};
+
+}  // namespace featcore
