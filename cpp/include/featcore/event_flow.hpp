@@ -40,7 +40,7 @@ struct EventFlowState {
   double time = 0;
   double step = 0;  // the length to try next; 0 before the first
   std::vector<T> W, a;
-  std::vector<std::int8_t> sides;  // (m, n)
+  std::vector<std::int8_t> sides;  // (m, lines of samples)
   std::vector<T> f;                // (n)
   // Of the last step: its length, and its residuals in Legendre's basis, (n, kTerms).
   double last_step = 0;
@@ -64,12 +64,17 @@ class EventFlow {
         samples_(objective.split()),
         grid_(terms_for(options.rtol), 2 * terms_for(options.rtol) - 2),
         chunks_(net.m, kMostChunks, 1),
-        padded_points_((grid_.points() - 1) * samples_.padded_n()),
-        f_(chunks_.pieces() * padded_points_),
-        r_(grid_.points() * samples_.padded_n()),
+        stride_((samples_.mirrored() ? 2 : 1) * samples_.padded_n()),
+        chunk_size_((grid_.points() - 1) * stride_),
+        sums_(chunks_.pieces() * chunk_size_),
+        f_(grid_.points() * n_),
+        r_(grid_.points() * n_),
         residuals_(n_ * kTerms),
         refitted_(n_ * kTerms),
-        whole_(kTerms * samples_.padded_d()),
+        jumps_(samples_.n() * kTerms),
+        off_(kTerms * samples_.padded_d()),
+        on_(kTerms * samples_.padded_d()),
+
         events_(size(chunks_.pieces())) {
     if (!activation.homogeneous())
       throw std::invalid_argument("the event-resolved flow needs ReLU or leaky ReLU");
@@ -86,7 +91,7 @@ class EventFlow {
   // Goes on from a state of a flow with the same data and options.
   void resume(EventFlowState<T> state) {
     const bool fits = state.W.size() == size(m_ * d_) && state.a.size() == size(m_) &&
-                      state.sides.size() == size(m_ * n_) && state.f.size() == size(n_) &&
+                      state.sides.size() == size(m_ * samples_.n()) && state.f.size() == size(n_) &&
                       state.legendre.size() == size(n_ * kTerms) && state.trusted >= 0 &&
                       state.trusted <= grid_.terms();
     if (!fits) throw std::invalid_argument("the state is not of this flow");
@@ -103,27 +108,29 @@ class EventFlow {
     }
     gather(team);
     if (!begun_) {
-      state_.sides.assign(size(m_ * n_), -1);
+      const Index lines = samples_.n();
+      const Index padded = samples_.padded_n();
+      state_.sides.assign(size(m_ * lines), -1);
       state_.f.assign(size(n_), T(0));
       state_.legendre.assign(size(n_ * kTerms), 0.0);
-      const Index padded = samples_.padded_n();
-      team.for_work(2.0 * static_cast<double>(n_ * m_ * d_))
+      team.for_work(2.0 * static_cast<double>(lines * m_ * d_))
           .for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
-            T* f = f_.data() + chunk * padded_points_;
-            std::fill_n(f, padded, T(0));
+            T* sums = sums_.data() + chunk * chunk_size_;
+            std::fill_n(sums, stride_, T(0));
             Buffer<T> z(padded);
             for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk); ++j) {
               if (worker.stop()) return;
               samples_.multiply(state_.W.data() + j * d_, z.data());
-              for (Index i = 0; i < n_; ++i) {
-                const T zi = z.data()[i];
-                if (zi > 0) state_.sides[size(j * n_ + i)] = 1;
-                f[i] += state_.a[size(j)] * (zi > 0 ? zi : static_cast<T>(slope_) * zi);
+              const T a = state_.a[size(j)];
+              for (Index u = 0; u < lines; ++u) {
+                const T zu = z.data()[u];
+                if (zu > 0) state_.sides[size(j * lines + u)] = 1;
+                sums[u] += a * (zu > 0 ? zu : static_cast<T>(slope_) * zu);
+                if (samples_.mirrored()) sums[padded + u] += a * zu;
               }
             }
           });
-      for (Index c = 0; c < chunks_.pieces(); ++c)
-        for (Index i = 0; i < n_; ++i) state_.f[size(i)] += f_.data()[c * padded_points_ + i];
+      gather_outputs(0, state_.f.data());
       next_ = state_;
       begun_ = true;
     }
@@ -172,7 +179,6 @@ class EventFlow {
   // Outputs on the training samples at `time` within the last step taken, between its points.
   void outputs(double time, const Team&, T* f) const {
     const double s = std::clamp(2 * (time - next_.time) / state_.last_step - 1, -1.0, 1.0);
-    const Index padded = samples_.padded_n();
     std::fill_n(f, n_, T(0));
     double total = 0;
     std::vector<double> weights(size(grid_.points()));
@@ -188,7 +194,7 @@ class EventFlow {
     }
     for (int q = 0; q < grid_.points(); ++q) {
       const T weight = static_cast<T>(weights[size(q)] / total);
-      const T* at = q == 0 ? next_.f.data() : f_.data() + (q - 1) * padded;
+      const T* at = q == 0 ? next_.f.data() : f_.data() + q * n_;
       for (Index i = 0; i < n_; ++i) f[i] += weight * at[i];
     }
   }
@@ -233,7 +239,7 @@ class EventFlow {
     objective_->residuals(0, n_, state_.f.data(), r0_.data());
     speed_ = 0;
     for (Index i = 0; i < n_; ++i)
-      speed_ += std::abs(static_cast<double>(r0_[size(i)])) * samples_.norm(i);
+      speed_ += std::abs(static_cast<double>(r0_[size(i)])) * samples_.length(i);
   }
 
   // A weight's logarithm changes by 1/100.
@@ -259,31 +265,20 @@ class EventFlow {
   // Carries all neurons over the step with the residuals as they are. False if one fails.
   bool sweep(double h, const Team& team) {
     ++counts_.evaluations;
-    const Index padded_d = samples_.padded_d();
-    std::fill_n(whole_.data(), whole_.size(), 0.0);
-    for (Index i = 0; i < n_; ++i)
-      for (int l = 0; l < grid_.terms(); ++l) {
-        const double r = residuals_.data()[i * kTerms + l];
-        for (Index k = 0; k < padded_d; ++k)
-          whole_.data()[l * padded_d + k] += r * samples_.row(i)[k];
-      }
+    find_jumps();
     if (!carry_all(step_view(h), state_, next_, team)) return false;
     // f and r at the points
-    const Index padded = samples_.padded_n();
     const Index points = grid_.points();
     std::vector<char> finite(size(points), 1);
     team.for_work(60.0 * static_cast<double>(n_ * points))
         .for_each(points, [&](Index q, const Worker&) {
-          T* r = r_.data() + q * padded;
+          T* r = r_.data() + q * n_;
           if (q == 0) {
             std::copy_n(r0_.data(), n_, r);
             return;
           }
-          T* f = f_.data() + (q - 1) * padded;
-          for (Index c = 1; c < chunks_.pieces(); ++c) {
-            const T* part = f_.data() + c * padded_points_ + (q - 1) * padded;
-            for (Index i = 0; i < n_; ++i) f[i] += part[i];
-          }
+          T* f = f_.data() + q * n_;
+          gather_outputs(q - 1, f);
           objective_->residuals(0, n_, f, r);
           for (Index i = 0; i < n_; ++i)
             if (!sound(f[i]) || !sound(r[i])) finite[size(q)] = 0;
@@ -292,14 +287,58 @@ class EventFlow {
     return finite_;
   }
 
+  // What the chunks gave at a point, added up in their order: f on the samples.
+  void gather_outputs(Index point, T* f) {
+    T* sums = sums_.data() + point * stride_;
+    for (Index c = 1; c < chunks_.pieces(); ++c) {
+      const T* part = sums_.data() + c * chunk_size_ + point * stride_;
+      for (Index u = 0; u < stride_; ++u) sums[u] += part[u];
+    }
+    const T both = static_cast<T>(1 + slope_);
+    for (Index i = 0; i < n_; ++i) {
+      const Index u = samples_.line(i);
+      const T factor = static_cast<T>(samples_.factor(i));
+      // sigma(-z) = sigma(z) - (1 + slope) z
+      f[i] = factor > 0 ? factor * sums[u]
+                        : -factor * (sums[u] - both * sums[samples_.padded_n() + u]);
+    }
+  }
+
+  // The jumps of v at the hyperplanes, and v on either side of all of them, from the residuals.
+  void find_jumps() {
+    const Index padded_d = samples_.padded_d();
+    std::fill_n(off_.data(), off_.size(), 0.0);
+    std::fill_n(on_.data(), on_.size(), 0.0);
+    for (Index u = 0; u < samples_.n(); ++u) {
+      double off[kTerms] = {};
+      double* jump = jumps_.data() + u * kTerms;
+      std::fill_n(jump, kTerms, 0.0);
+      samples_.each_member(u, [&](Index i) {
+        const double factor = samples_.factor(i);
+        const double* r = residuals_.data() + i * kTerms;
+        for (int l = 0; l < grid_.terms(); ++l) {
+          off[l] += (factor > 0 ? slope_ : 1.0) * factor * r[l];
+          jump[l] += (1 - slope_) * std::abs(factor) * r[l];
+        }
+      });
+      const double* x = samples_.row(u);
+      for (int l = 0; l < grid_.terms(); ++l)
+        for (Index k = 0; k < padded_d; ++k) {
+          off_.data()[l * padded_d + k] += off[l] * x[k];
+          on_.data()[l * padded_d + k] += (off[l] + jump[l]) * x[k];
+        }
+    }
+  }
+
   StepView step_view(double h) const {
     StepView view;
     view.terms = grid_.terms();
     const double decay = objective_->spec().weight_decay;
     view.rates = {0.5 * h, options_.rates.W, options_.rates.a, options_.rates.W * decay,
                   options_.rates.a * decay};
-    view.residuals = residuals_.data();
-    view.whole = whole_.data();
+    view.jumps = jumps_.data();
+    view.off = off_.data();
+    view.on = on_.data();
     view.points = points_.data();
     view.point_count = static_cast<int>(points_.size());
     return view;
@@ -314,8 +353,8 @@ class EventFlow {
     gather(sized);
     parts_.assign(size(chunks_.pieces()), Part());
     sized.for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
-      T* f = f_.data() + chunk * padded_points_;
-      if (view.point_count > 0) std::fill_n(f, padded_points_, T(0));
+      T* sums = sums_.data() + chunk * chunk_size_;
+      if (view.point_count > 0) std::fill_n(sums, chunk_size_, T(0));
       std::vector<FlowEvent>& events = events_[size(chunk)];
       events.clear();
       NeuronPath<T>& path = paths_[static_cast<std::size_t>(worker.id)];
@@ -323,9 +362,9 @@ class EventFlow {
       for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk) && part.good; ++j) {
         if (worker.stop()) return;
         const std::size_t before = events.size();
-        part.good =
-            path.carry(view, from.W.data() + j * d_, from.a[size(j)], from.sides.data() + j * n_, f,
-                       to.W.data() + j * d_, to.a.data() + j, to.sides.data() + j * n_, events);
+        part.good = path.carry(view, from.W.data() + j * d_, from.a[size(j)],
+                               from.sides.data() + j * samples_.n(), sums, to.W.data() + j * d_,
+                               to.a.data() + j, to.sides.data() + j * samples_.n(), events);
         part.squared_gradient += path.squared_gradient();
         for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
       }
@@ -338,11 +377,10 @@ class EventFlow {
 
   // Fits polynomials to the residuals at the points.
   void refit() {
-    const Index padded = samples_.padded_n();
     std::fill_n(refitted_.data(), refitted_.size(), 0.0);
     for (int q = 0; q < grid_.points(); ++q)
       for (Index i = 0; i < n_; ++i) {
-        const double r = static_cast<double>(r_.data()[q * padded + i]);
+        const double r = static_cast<double>(r_.data()[q * n_ + i]);
         for (int l = 0; l < grid_.terms(); ++l)
           refitted_.data()[i * kTerms + l] += grid_.fit(l, q) * r;
       }
@@ -352,7 +390,6 @@ class EventFlow {
   // relative error of the weights. The residuals are those at the points, or refitted.
   enum class Against { points, refitted };
   double error(double h, const Buffer<double>& polynomials, Against against, const Team& team) {
-    const Index padded = samples_.padded_n();
     const int count = grid_.points();
     gaps_.resize(size(count * n_));
     for (int q = 0; q < count; ++q)
@@ -362,7 +399,7 @@ class EventFlow {
         double sum = 0;
         if (against == Against::points) {
           for (int l = grid_.terms() - 1; l >= 0; --l) sum = sum * grid_.at(q) + p[l];
-          sum = static_cast<double>(r_.data()[q * padded + i]) - sum;
+          sum = static_cast<double>(r_.data()[q * n_ + i]) - sum;
         } else {
           for (int l = grid_.terms() - 1; l >= 0; --l) sum = sum * grid_.at(q) + (other[l] - p[l]);
         }
@@ -381,7 +418,7 @@ class EventFlow {
           }
           double squared = 0;
           for (Index i = 0; i < n_; ++i) {
-            const double part = integral[i] * samples_.norm(i);
+            const double part = integral[i] * samples_.length(i);
             squared += part * part;
           }
           squares_[size(c)] = squared;
@@ -395,7 +432,9 @@ class EventFlow {
     std::vector<double> sums(size(2 * samples_.padded_d()), 0.0);
     for (Index i = 0; i < n_; ++i) {
       double* sum = sums.data() + (objective_->split().y[i] > 0 ? 0 : samples_.padded_d());
-      for (Index k = 0; k < d_; ++k) sum[k] += worst_integral[i] * samples_.row(i)[k];
+      const double* x = samples_.row(samples_.line(i));
+      const double weight = worst_integral[i] * samples_.factor(i);
+      for (Index k = 0; k < d_; ++k) sum[k] += weight * x[k];
     }
     double together = 0;
     for (const double sum : sums) together += sum * sum;
@@ -432,15 +471,14 @@ class EventFlow {
   // allowed.
   double accept(double h, double ratio, double contraction) {
     learn(h);
-    const Index padded = samples_.padded_n();
-    const T* f = f_.data() + (grid_.points() - 2) * padded;
+    const T* f = f_.data() + (grid_.points() - 1) * n_;
     next_.f.assign(f, f + n_);
     next_.legendre.assign(size(n_ * kTerms), 0.0);
     for (Index i = 0; i < n_; ++i)
       for (int q = 0; q < grid_.points(); ++q)
         for (int l = 0; l < grid_.terms(); ++l)
           next_.legendre[size(i * kTerms + l)] +=
-              grid_.legendre_fit(l, q) * static_cast<double>(r_.data()[q * padded + i]);
+              grid_.legendre_fit(l, q) * static_cast<double>(r_.data()[q * n_ + i]);
     next_.last_step = h;
     next_.time = state_.time + h;
     next_.ratio = std::max(ratio, 1e-12);
@@ -450,7 +488,14 @@ class EventFlow {
     for (const std::vector<FlowEvent>& events : events_)
       for (FlowEvent event : events) {
         event.time = state_.time + 0.5 * h * (1 + event.time);
-        step_events_.push_back(event);
+        const EventKind kind = event.kind;
+        samples_.each_member(event.sample, [&](Index i) {
+          event.sample = i;
+          event.kind = samples_.factor(i) > 0
+                           ? kind
+                           : static_cast<EventKind>(-static_cast<std::int8_t>(kind));
+          step_events_.push_back(event);
+        });
       }
     std::stable_sort(step_events_.begin(), step_events_.end(),
                      [](const FlowEvent& p, const FlowEvent& q) { return p.time < q.time; });
@@ -474,7 +519,7 @@ class EventFlow {
       return;
     }
     const double end = 1 + 2 * h / state_.last_step;  // in units of the last step
-    const T* now = r_.data() + (grid_.points() - 1) * samples_.padded_n();
+    const T* now = r_.data() + (grid_.points() - 1) * n_;
     std::vector<double> gaps(size(n_));
     for (Index i = 0; i < n_; ++i)
       gaps[size(i)] = static_cast<double>(r0_[size(i)]) - static_cast<double>(now[i]);
@@ -484,7 +529,7 @@ class EventFlow {
       double sum = 0;
       for (Index i = 0; i < n_; ++i) {
         gaps[size(i)] += state_.legendre[size(i * kTerms + l)] * (legendre - 1);
-        sum += std::abs(gaps[size(i)]) * samples_.norm(i);
+        sum += std::abs(gaps[size(i)]) * samples_.length(i);
       }
       if (sum < least) {
         least = sum;
@@ -508,15 +553,16 @@ class EventFlow {
   FlowSamples<T> samples_;
   StepGrid grid_;
   Cut chunks_;
-  Index padded_points_;
+  Index stride_;      // of a point of a chunk
+  Index chunk_size_;  // of sums_
   EventFlowState<T> state_;
   EventFlowState<T> next_;  // after a step: the state before it
   FlowCounts counts_;
   std::vector<NeuronPath<T>> paths_;  // one a thread
-  Buffer<T> f_;                       // (chunks, points - 1, padded_n)
-  Buffer<T> r_;                       // (points, padded_n)
+  Buffer<T> sums_;                    // (chunks, points - 1, 1 or 2, lines)
+  Buffer<T> f_, r_;                   // (points, n)
   Buffer<double> residuals_, refitted_;
-  Buffer<double> whole_;
+  Buffer<double> jumps_, off_, on_;
   std::vector<double> points_;
   std::vector<std::vector<FlowEvent>> events_;  // of a sweep, by chunk
   std::vector<FlowEvent> step_events_;

@@ -31,9 +31,11 @@ struct FlowEvent {
 struct StepView {
   int terms = 0;
   NeuronRates rates;
-  const double* residuals = nullptr;  // (n, kTerms), powers of s
-  const double* whole = nullptr;      // (terms, padded_d): sum_i r_i(s) x_i
-  const double* points = nullptr;     // increasing, in (-1, end]
+  // (n, kTerms), powers of s: what v gains along x_i where z_i turns positive
+  const double* jumps = nullptr;
+  const double* off = nullptr;     // (terms, padded_d): v with no sample active
+  const double* on = nullptr;      // and with all
+  const double* points = nullptr;  // increasing, in (-1, end]
   int point_count = 0;
   double end = 1;
 };
@@ -48,7 +50,6 @@ class NeuronPath {
   NeuronPath(const FlowSamples<T>& samples, double slope)
       : samples_(&samples),
         slope_(slope),
-        step_(1 - slope),
         U_(kTerms * samples.padded_n()),
         z_(samples.padded_n()),
         side_(samples.padded_n()),
@@ -57,8 +58,9 @@ class NeuronPath {
         w_(samples.padded_d()) {}
 
   // Carries neuron (w, a), on `sides` of the samples, from s = -1 to view.end, and adds a
-  // sigma(z_i) to f, (points, padded_n). Writes w, a and sides at the end. Events are appended with
-  // s for time. False if it is not finite or does not get on.
+  // sigma(z_i) to f, (points, padded_n); with mirrored samples (points, 2, padded_n), the second
+  // being a z_i. Writes w, a and sides at the end. Events are appended with s for time. False if it
+  // is not finite or does not get on.
   bool carry(const StepView& view, const T* w, T a, const std::int8_t* sides, T* f, T* w_end,
              T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events) {
     switch (view.terms) {
@@ -84,10 +86,12 @@ class NeuronPath {
   // A held sample is let go once its share is this far outside [0, 1], so that one let go is
   // clearly so and is not held again at once.
   static constexpr double kRelease = 1e-9;
+  // Of the weight at the start: what is left of it is rounding.
+  static constexpr double kRest = 1e-13;
 
   struct Held {
     Index sample;
-    Terms coefficient;  // of x_b in v(s): between slope r_b and r_b
+    Terms coefficient;  // of x_b in v(s), between none of the jump and all of it
   };
 
   template <int L>
@@ -97,6 +101,15 @@ class NeuronPath {
     events_ = &events;
     a_ = static_cast<double>(a);
     s_ = -1;
+    if (slope_ == 0 && std::all_of(w, w + samples_->d(), [](T value) { return value == T(0); })) {
+      // relu'(0) = 0: it stays
+      const NeuronRates& rates = view.rates;
+      std::fill_n(w_end, samples_->d(), T(0));
+      *a_end = static_cast<T>(a_ * std::exp(-rates.half * rates.decay_a * (view.end + 1)));
+      std::copy_n(sides, samples_->n(), sides_end);
+      squared_gradient_ = 0;
+      return true;
+    }
     start<L>(w, sides);
     const Index n = samples_->n();
     // Zeno's neuron is the step's problem: a shorter one, or none, will do.
@@ -119,6 +132,8 @@ class NeuronPath {
       advance<L>(event);
       if (last) break;
       if (event.kind != Event::none) settle<L>(event);
+      if (!held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_)
+        rest();
       if (count > most_events) return false;
     }
     bool finite = std::isfinite(a_);
@@ -130,6 +145,21 @@ class NeuronPath {
     measure<L>();
     for (Index i = 0; i < n; ++i) sides_end[i] = static_cast<std::int8_t>(side_.data()[i]);
     return finite;
+  }
+
+  double squared_norm_of_w() const { return dot(w_.data(), w_.data(), samples_->padded_d()); }
+
+  // Held by as many samples as there are inputs: w = 0, where nothing pulls any more (relu'(0) =
+  // 0).
+  void rest() {
+    held_.clear();
+    std::fill_n(w_.data(), w_.size(), 0.0);
+    std::fill_n(V_.data(), V_.size(), 0.0);
+    std::fill_n(U_.data(), U_.size(), T(0));
+    std::fill_n(z_.data(), z_.size(), T(0));
+    for (Index i = 0; i < samples_->n(); ++i) side_.data()[i] = T(-1);
+    Q_ = Terms{};
+    for (int l = 0; l < kTerms; ++l) M_[l] = Terms{};
   }
 
   template <int L>
@@ -162,7 +192,7 @@ class NeuronPath {
     Index sample = -1;
   };
 
-  const double* residual(Index i) const { return view_->residuals + i * kTerms; }
+  const double* jump(Index i) const { return view_->jumps + i * kTerms; }
   double* direction(int l) { return V_.data() + l * samples_->padded_d(); }
   T* field(int l) { return U_.data() + l * samples_->padded_n(); }
   const T* field(int l) const { return U_.data() + l * samples_->padded_n(); }
@@ -193,11 +223,7 @@ class NeuronPath {
         on_.push_back(i);
       else
         off_.push_back(i);
-      if (sides[i] == 0) {
-        Held held{i, Terms{}};
-        for (int l = 0; l < L; ++l) held.coefficient[l] = slope_ * residual(i)[l];
-        held_.push_back(held);
-      }
+      if (sides[i] == 0) held_.push_back({i, Terms{}});
     }
     std::fill_n(w_.data(), samples_->padded_d(), 0.0);
     double squared = 0;
@@ -205,12 +231,12 @@ class NeuronPath {
       w_.data()[k] = static_cast<double>(w[k]);
       squared += w_.data()[k] * w_.data()[k];
     }
-    norm_ = std::sqrt(squared);
+    norm_ = start_norm_ = std::sqrt(squared);
     // The fewer are added up: those on, or those off taken from all.
     if (on_.size() <= off_.size())
-      add_rows<L>(on_, step_, slope_);
+      add_rows<L>(on_, 1, view_->off);
     else
-      add_rows<L>(off_, -step_, 1.0);
+      add_rows<L>(off_, -1, view_->on);
     multiply<L>();
     for (Index i = 0; i < n; ++i) {
       T& z = z_.data()[i];
@@ -244,9 +270,9 @@ class NeuronPath {
     return D::sum(sum);
   }
 
-  // V = base * whole + factor * sum over `items` of r_i x_i.
+  // V = base + sign * sum over `items` of their jumps.
   template <int L>
-  void add_rows(const std::vector<Index>& items, double factor, double base) {
+  void add_rows(const std::vector<Index>& items, double sign, const double* base) {
     constexpr int kLanes = D::kLanes;
     constexpr int kWide = L <= 6 && kLanes == 8 ? 3 : (L <= 6 || kLanes == 8 ? 2 : 1);
     const Index padded = samples_->padded_d();
@@ -256,7 +282,7 @@ class NeuronPath {
       typename D::Vector sums[L][kBlocks] = {};
       for (const Index i : items) {
         const double* x = samples_->row(i) + k;
-        const double* r = residual(i);
+        const double* r = jump(i);
         for (int v = 0; v < kBlocks; ++v) {
           const typename D::Vector part = D::load(x + v * kLanes);
           for (int l = 0; l < L; ++l) sums[l][v] += r[l] * part;
@@ -264,9 +290,8 @@ class NeuronPath {
       }
       for (int l = 0; l < L; ++l)
         for (int v = 0; v < kBlocks; ++v)
-          D::store(
-              direction(l) + k + v * kLanes,
-              base * D::load(view_->whole + l * padded + k + v * kLanes) + factor * sums[l][v]);
+          D::store(direction(l) + k + v * kLanes,
+                   D::load(base + l * padded + k + v * kLanes) + sign * sums[l][v]);
       k += kBlocks * kLanes;
     };
     while (k + kWide * kLanes <= padded) block(std::integral_constant<int, kWide>());
@@ -413,14 +438,14 @@ class NeuronPath {
     for (int bound = 0; bound < 2; ++bound) {
       Terms gap{};  // signed distance to a bound
       for (int l = 0; l < L; ++l)
-        gap[l] = held.coefficient[l] - (bound == 0 ? slope_ : 1.0) * residual(held.sample)[l];
+        gap[l] = held.coefficient[l] - (bound == 0 ? 0.0 : jump(held.sample)[l]);
       Terms here;
       series_.local_polynomial(gap, here);
       Terms r;
-      terms::load(residual(held.sample), r);
+      terms::load(jump(held.sample), r);
       const double now = polynomial(r, L, s_);
       const double inside = (now > 0) == (bound == 0) ? 1 : -1;
-      here[0] += inside * kRelease * step_ * std::abs(now);
+      here[0] += inside * kRelease * std::abs(now);
       roots_.clear();
       real_roots(here, L, first, roots_);
       double low = 0;
@@ -525,7 +550,9 @@ class NeuronPath {
     if (count == 0) return;
     const Index padded = samples_->padded_n();
     const V slope = S::fill(static_cast<T>(slope_));
-    T* out = f + first * padded;
+    const bool mirrored = samples_->mirrored();
+    const Index stride = (mirrored ? 2 : 1) * padded;
+    T* out = f + first * stride;
     for (Index i = 0; i < padded; i += S::kLanes) {
       V u[L];
       for (int l = 0; l < L; ++l) u[l] = S::load(field(l) + i);
@@ -534,8 +561,9 @@ class NeuronPath {
         V now = decay[q] * z;
         for (int l = 0; l < L; ++l) now += A[q][l] * u[l];
         const V low = slope * now;
-        T* sum = out + q * padded + i;
+        T* sum = out + q * stride + i;
         S::store(sum, S::load(sum) + a[q] * (now > low ? now : low));
+        if (mirrored) S::store(sum + padded, S::load(sum + padded) + a[q] * now);
       }
     }
   }
@@ -579,7 +607,7 @@ class NeuronPath {
     ties_.clear();
     if (event.kind == Event::crossing) {
       ties_.push_back(event.sample);
-      norm_ = std::sqrt(dot(w_.data(), w_.data(), samples_->padded_d()));
+      norm_ = std::sqrt(squared_norm_of_w());
       const V width = S::fill(
           static_cast<T>(16 * static_cast<double>(std::numeric_limits<T>::epsilon()) * norm_));
       for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
@@ -603,10 +631,10 @@ class NeuronPath {
   void pass(Index b) {
     Terms u, r;
     load_field<L>(b, u);
-    terms::load(residual(b), r);
+    terms::load(jump(b), r);
     const bool was_on = side_.data()[b] > T(0);
     const double squared = samples_->norm(b) * samples_->norm(b);
-    const double change = (was_on ? -1 : 1) * step_ * polynomial(r, L, s_) * squared;
+    const double change = (was_on ? -1 : 1) * polynomial(r, L, s_) * squared;
     const double before = head_sign_ * polynomial(u, L, s_);
     const double after = before + head_sign_ * change;
     const double wanted = was_on ? -1 : 1;
@@ -614,9 +642,7 @@ class NeuronPath {
       flip<L>(b, !was_on);
     } else if (wanted * before > 0) {
       // it comes back from the other side: held
-      Held held{b, Terms{}};
-      for (int l = 0; l < L; ++l) held.coefficient[l] = (was_on ? 1.0 : slope_) * r[l];
-      held_.push_back(held);
+      held_.push_back({b, was_on ? r : Terms{}});
       side_.data()[b] = T(0);
       note(b, EventKind::held);
       hold<L>();
@@ -627,9 +653,9 @@ class NeuronPath {
 
   template <int L>
   void flip(Index b, bool on) {
-    Terms change{};
-    const double factor = on ? step_ : -step_;
-    for (int l = 0; l < L; ++l) change[l] = factor * residual(b)[l];
+    Terms change;
+    terms::load(jump(b), change);
+    if (!on) change = -change;
     add<L>(b, change);
     side_.data()[b] = on ? T(1) : T(-1);
     z_.data()[b] = T(0);
@@ -705,20 +731,20 @@ class NeuronPath {
       status[at(p)] = static_cast<int>(side_.data()[b]);
       Terms u, values;
       load_field<L>(b, u);
-      terms::load(residual(b), values);
+      terms::load(jump(b), values);
       base(p) = polynomial(u, L, s_);
       r(p) = polynomial(values, L, s_);
       share(p) = status[at(p)] > 0 ? 1.0 : 0.0;
       if (p < static_cast<Index>(held_.size())) {
         const double c = polynomial(held_[at(p)].coefficient, L, s_);
-        share(p) = r(p) != 0 ? (c / r(p) - slope_) / step_ : 0.0;
+        share(p) = r(p) != 0 ? c / r(p) : 0.0;
       }
       for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(b, tied_[at(q)]);
       scale = std::max(scale, std::abs(r(p)) * gram(p, p));
     }
     // u with every tied sample off
     for (Index p = 0; p < count; ++p)
-      for (Index q = 0; q < count; ++q) base(p) -= gram(p, q) * step_ * share(q) * r(q);
+      for (Index q = 0; q < count; ++q) base(p) -= gram(p, q) * share(q) * r(q);
     const double tolerance = 1e-12 * scale;
     for (Index round = 0; round < 20 + 10 * count; ++round) {
       std::vector<Index> inside;
@@ -731,7 +757,7 @@ class NeuronPath {
       const auto size = static_cast<Index>(inside.size());
       Vector<double> u = base;
       for (Index q = 0; q < count; ++q)
-        if (status[at(q)] > 0) u += gram.col(q) * (step_ * r(q));
+        if (status[at(q)] > 0) u += gram.col(q) * r(q);
       if (size > 0) {
         ColMatrix<double> system(size, size);
         Vector<double> right(size);
@@ -742,7 +768,7 @@ class NeuronPath {
         const Vector<double> c =
             Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>>(system).solve(right);
         for (Index p = 0; p < size; ++p) {
-          share(inside[at(p)]) = r(inside[at(p)]) != 0 ? c(p) / (step_ * r(inside[at(p)])) : 2.0;
+          share(inside[at(p)]) = r(inside[at(p)]) != 0 ? c(p) / r(inside[at(p)]) : 2.0;
           u += gram.col(inside[at(p)]) * c(p);
         }
       }
@@ -778,20 +804,15 @@ class NeuronPath {
       const int old = static_cast<int>(side_.data()[b]);
       const int now = status[p];
       if (now != 0 && now == old) continue;
-      Terms coefficient{};
-      if (old == 0)
-        coefficient = before[p].coefficient;
-      else
-        for (int l = 0; l < L; ++l) coefficient[l] = (old > 0 ? 1.0 : slope_) * residual(b)[l];
+      Terms all;
+      terms::load(jump(b), all);
+      const Terms coefficient = old == 0 ? before[p].coefficient : (old > 0 ? all : Terms{});
       z_.data()[b] = T(0);
       if (now == 0) {
         held_.push_back({b, coefficient});
         if (old != 0) note(b, EventKind::held);
       } else {
-        Terms change{};
-        for (int l = 0; l < L; ++l)
-          change[l] = (now > 0 ? 1.0 : slope_) * residual(b)[l] - coefficient[l];
-        add<L>(b, change);
+        add<L>(b, (now > 0 ? all : Terms{}) - coefficient);
         note(b, now > 0 ? EventKind::on : EventKind::off);
       }
       side_.data()[b] = static_cast<T>(now);
@@ -801,7 +822,6 @@ class NeuronPath {
 
   const FlowSamples<T>* samples_;
   double slope_;
-  double step_;  // of sigma' at the kink
 
   const StepView* view_ = nullptr;
   std::vector<FlowEvent>* events_ = nullptr;
@@ -810,6 +830,7 @@ class NeuronPath {
   double a_ = 0;
   double head_sign_ = 1;  // of a just after s_
   double norm_ = 0;       // of w at the last event
+  double start_norm_ = 0;
   double squared_gradient_ = 0;
   Terms Q_;
   Terms M_[kTerms];
