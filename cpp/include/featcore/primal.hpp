@@ -67,9 +67,9 @@ class PrimalForm final : public Form<T> {
   const Weights<T>& weights() override {
     if (!weights_) {
       const PanelShape<T>& shape = now_.shape;
-      weights_ = std::make_unique<RowWeights<T>>(
-          shape.m, shape.d, now_.a.data(),
-          [this](T* W) { Panels<T>::rows(now_.shape, now_.W.data(), W); });
+      weights_ = std::make_unique<RowWeights<T>>(shape.m, shape.d, now_.a.data(), [this](T* W) {
+        Panels<T>::rows(now_.shape, now_.W.data(), W);
+      });
     }
     return *weights_;
   }
@@ -94,7 +94,7 @@ class PrimalForm final : public Form<T> {
   }
 
   Panels<T> now_;
-  Panels<T> next_;  // after a step: the weights before it
+  Panels<T> next_;                          // after a step: the weights before it
   std::unique_ptr<RowWeights<T>> weights_;  // of now_, once asked for
   std::vector<StepInfo> infos_;
   std::vector<std::unique_ptr<Split>> splits_;
