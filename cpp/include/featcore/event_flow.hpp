@@ -88,6 +88,10 @@ class EventFlow {
     state_.a.assign(net.a, net.a + m_);
   }
 
+  EventFlow(const EventFlow&) = delete;
+  EventFlow& operator=(const EventFlow&) = delete;
+  ~EventFlow() = default;
+
   // Goes on from a state of a flow with the same data and options.
   void resume(EventFlowState<T> state) {
     const bool fits = state.W.size() == size(m_ * d_) && state.a.size() == size(m_) &&
@@ -364,7 +368,7 @@ class EventFlow {
         const std::size_t before = events.size();
         part.good = path.carry(view, from.W.data() + j * d_, from.a[size(j)],
                                from.sides.data() + j * samples_.n(), sums, to.W.data() + j * d_,
-                               to.a.data() + j, to.sides.data() + j * samples_.n(), events);
+                               to.a.data() + j, to.sides.data() + j * samples_.n(), events, worker);
         part.squared_gradient += path.squared_gradient();
         for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
       }
