@@ -63,7 +63,7 @@ class EventFlow {
         n_(objective.split().n),
         samples_(objective.split()),
         grid_(terms_for(options.rtol), 2 * terms_for(options.rtol) - 2),
-        chunks_(net.m, kMostChunks, 1),
+        chunks_(net.m, std::clamp(net.m / 16, kFewChunks, kMostChunks), 1),
         stride_((samples_.mirrored() ? 2 : 1) * samples_.padded_n()),
         chunk_size_((grid_.points() - 1) * stride_),
         sums_(chunks_.pieces() * chunk_size_),
@@ -227,6 +227,7 @@ class EventFlow {
 
   static int terms_for(double rtol) { return rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7); }
 
+  static constexpr Index kFewChunks = 16;
   static constexpr Index kMostChunks = 64;
   static constexpr double kShortest = 1e-14;  // step, of the time
   static constexpr double kLeast = 1e-290;
