@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -478,3 +480,44 @@ def test_continuing_takes_the_argument_of_its_dynamics():
         fc.flow(net, data, t_end=1.0).continue_(5)
     with pytest.raises(ValueError, match="t_end"):
         fc.descend(net, data, step_size=0.1, steps=1).continue_(t_end=5.0)
+
+
+# --- interrupts
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX systems")
+@pytest.mark.parametrize(("method", "options"), [("event", {}), ("rk4", {"step_size": 1e-4})])
+def test_ctrl_c_answers_and_the_run_goes_on(method, options):
+    net, data = problem(300, 10, 200, seed=3)
+    began = time.perf_counter()
+
+    def interrupt(_signal, _frame):
+        nonlocal began
+        began = time.perf_counter()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(fc.Interrupted) as caught:
+            fc.flow(net, data, t_end=1e4, rtol=1e-9, method=method, observe=["loss"], **options)
+        assert time.perf_counter() - began < 0.5  # 0.1 s, and a machine that is busy
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    run = caught.value.run
+    assert run.outcome.status == "interrupted"
+    assert run.history.time.values[-1] == run.outcome.time
+    further = run.continue_(max_steps=2, record=NOTHING)
+    assert further.outcome.time > run.outcome.time
+    whole = fc.flow(
+        net,
+        data,
+        t_end=1e4,
+        rtol=1e-9,
+        method=method,
+        record=NOTHING,
+        max_steps=further.outcome.counts["accepted"],
+        **options,
+    )
+    assert same_net(whole.net, further.net)

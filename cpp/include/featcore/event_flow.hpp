@@ -63,7 +63,7 @@ class EventFlow {
         n_(objective.split().n),
         samples_(objective.split()),
         grid_(terms_for(options.rtol), 2 * terms_for(options.rtol) - 2),
-        chunks_(net.m, kMostChunks, 1),
+        chunks_(net.m, std::clamp(net.m / 16, kFewChunks, kMostChunks), 1),
         stride_((samples_.mirrored() ? 2 : 1) * samples_.padded_n()),
         chunk_size_((grid_.points() - 1) * stride_),
         sums_(chunks_.pieces() * chunk_size_),
@@ -87,6 +87,10 @@ class EventFlow {
     state_.W.assign(net.W, net.W + m_ * d_);
     state_.a.assign(net.a, net.a + m_);
   }
+
+  EventFlow(const EventFlow&) = delete;
+  EventFlow& operator=(const EventFlow&) = delete;
+  ~EventFlow() = default;
 
   // Goes on from a state of a flow with the same data and options.
   void resume(EventFlowState<T> state) {
@@ -223,6 +227,7 @@ class EventFlow {
 
   static int terms_for(double rtol) { return rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7); }
 
+  static constexpr Index kFewChunks = 16;
   static constexpr Index kMostChunks = 64;
   static constexpr double kShortest = 1e-14;  // step, of the time
   static constexpr double kLeast = 1e-290;
@@ -364,7 +369,7 @@ class EventFlow {
         const std::size_t before = events.size();
         part.good = path.carry(view, from.W.data() + j * d_, from.a[size(j)],
                                from.sides.data() + j * samples_.n(), sums, to.W.data() + j * d_,
-                               to.a.data() + j, to.sides.data() + j * samples_.n(), events);
+                               to.a.data() + j, to.sides.data() + j * samples_.n(), events, worker);
         part.squared_gradient += path.squared_gradient();
         for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
       }

@@ -111,7 +111,7 @@ class FlowRun {
       throw;
     }
     const FlowCounts& counts = stepper_.counts();
-    trace_.outcome.counts.accepted = counts.accepted;
+    trace_.outcome.counts.accepted = counts.accepted - again_;
     trace_.outcome.counts.rejected = counts.rejected;
     trace_.outcome.counts.evaluations = counts.evaluations;
   }
@@ -138,7 +138,7 @@ class FlowRun {
       if (!first) {
         if (std::chrono::duration<double>(Clock::now() - began).count() >= stop.seconds)
           return end(FlowStatus::wall_time, team);
-        if (stepper_.counts().accepted >= options_.max_steps)
+        if (stepper_.counts().accepted - again_ >= options_.max_steps)
           return end(FlowStatus::max_steps, team);
       }
       const Taken taken = stepper_.step(team);
@@ -148,6 +148,7 @@ class FlowRun {
                    team);
       }
       stepped_ = true;
+      if (first) again_ = 1;
       measure_drift();
       double next = std::min(stepper_.time(), options_.end);
       const bool on_target =
@@ -228,8 +229,9 @@ class FlowRun {
   // stepper's, or that of the start of its last step.
   void leave() {
     const double time = trace_.outcome.time;
+    const auto from = stepper_.resumable(time);
+    if (time == from.time && time < stepper_.time()) ++again_;  // it will be taken again
     if (!trace_.times.empty() && trace_.times.back() == time) return;
-    const auto& from = stepper_.resumable(time);
     if (from.time == time)
       keep({static_cast<Index>(from.a.size()), views_.front().d, from.W.data(), from.a.data()});
     else
@@ -270,6 +272,7 @@ class FlowRun {
   std::vector<SplitView<T>> views_;
   std::vector<T> f_;
   std::size_t cursor_ = 0;  // of times_
+  std::int64_t again_ = 0;  // steps that were, or will be, taken a second time
   bool stepped_ = false;    // whether outcome.time lies within the stepper's last step
 };
 

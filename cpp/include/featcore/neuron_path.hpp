@@ -62,18 +62,19 @@ class NeuronPath {
   // being a z_i. Writes w, a and sides at the end. Events are appended with s for time. False if it
   // is not finite or does not get on.
   bool carry(const StepView& view, const T* w, T a, const std::int8_t* sides, T* f, T* w_end,
-             T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events) {
+             T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
+             const Worker& worker) {
     switch (view.terms) {
       case 4:
-        return carry_terms<4>(view, w, a, sides, f, w_end, a_end, sides_end, events);
+        return carry_terms<4>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
       case 5:
-        return carry_terms<5>(view, w, a, sides, f, w_end, a_end, sides_end, events);
+        return carry_terms<5>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
       case 6:
-        return carry_terms<6>(view, w, a, sides, f, w_end, a_end, sides_end, events);
+        return carry_terms<6>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
       case 7:
-        return carry_terms<7>(view, w, a, sides, f, w_end, a_end, sides_end, events);
+        return carry_terms<7>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
       default:
-        return carry_terms<8>(view, w, a, sides, f, w_end, a_end, sides_end, events);
+        return carry_terms<8>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
     }
   }
 
@@ -86,6 +87,7 @@ class NeuronPath {
   // A held sample is let go once its share is this far outside [0, 1], so that one let go is
   // clearly so and is not held again at once.
   static constexpr double kRelease = 1e-9;
+  static constexpr Index kEventsAPoll = 16;
   // Of the weight at the start: what is left of it is rounding.
   static constexpr double kRest = 1e-13;
 
@@ -96,7 +98,8 @@ class NeuronPath {
 
   template <int L>
   bool carry_terms(const StepView& view, const T* w, T a, const std::int8_t* sides, T* f, T* w_end,
-                   T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events) {
+                   T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
+                   const Worker& worker) {
     view_ = &view;
     events_ = &events;
     a_ = static_cast<double>(a);
@@ -135,6 +138,8 @@ class NeuronPath {
       if (!held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_)
         rest();
       if (count > most_events) return false;
+      // what is left undone is dropped: the loop over neurons ends with Stopped
+      if (count % kEventsAPoll == kEventsAPoll - 1 && worker.stop()) return true;
     }
     bool finite = std::isfinite(a_);
     for (Index k = 0; k < samples_->d(); ++k) {
