@@ -21,9 +21,11 @@ from featcore.benchmark.report import Peer, Report, Result
 from featcore.benchmark.runners import PEERS
 
 # Results must be equal before they are timed: |difference of (W, a)| over |(W, a)| after a few steps. In float32 a
-# pre-activation within rounding of 0 may fall on either side of the kink, which moves a neuron by more than rounding.
+# pre-activation within rounding of 0 falls on either side of the kink, and its neuron then moves otherwise by a term
+# of its gradient: a hundredth of the neurons, and at least one, are held to the looser bound only.
 _STEPS_COMPARED = 3
 _TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
+_TOLERANCE_AT_KINKS = 1e-3
 
 _FEWEST_STEPS = 3
 _MOST_STEPS = 10**6
@@ -237,8 +239,11 @@ def _differences(runners: dict[str, RunnerProcess], problem: Problem) -> dict[st
         if name == "featcore":
             continue
         other_W, other_a = runner.weights(_STEPS_COMPARED)
-        difference = math.hypot(np.linalg.norm(W - other_W), np.linalg.norm(a - other_a)) / norm
-        if not difference <= _TOLERANCES[problem.dtype]:  # NaN neither
+        apart = np.sort(np.hypot(np.linalg.norm(W - other_W, axis=1), a - other_a)) / norm
+        at_kinks = math.ceil(0.01 * len(apart)) if problem.dtype == "float32" else 0
+        difference = float(np.linalg.norm(apart[: len(apart) - at_kinks]))
+        close = difference <= _TOLERANCES[problem.dtype]  # NaN is not, and is sorted last
+        if not (close and np.linalg.norm(apart) <= _TOLERANCE_AT_KINKS):
             raise DisagreementError(
                 f"{name} and featcore disagree at {problem}: after {_STEPS_COMPARED} steps their weights differ by "
                 f"{difference:.1e} of their norm, more than {_TOLERANCES[problem.dtype]:.0e}; nothing was timed"
