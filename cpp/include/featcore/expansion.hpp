@@ -126,12 +126,20 @@ class ExpandedWeights final : public Weights<T> {
           const Index count = std::min(kRows, m() - first);
           const ConstRows<T> basis(e_.basis, e_.rank, d());
           const ConstRows<T> start(e_.start.W + first * d(), count, d());
-          const ConstRows<T> coefficients(D.data() + first * e_.rank, count, e_.rank);
+          // In memory of our own: see row_products().
+          const RowMatrix<T> coefficients =
+              ConstRows<T>(D.data() + first * e_.rank, count, e_.rank);
+          RowMatrix<T> right;
+          RowMatrix<T> part;
+          RowMatrix<T> unmoved;
           Rows<T> out(W + first * d(), count, d());
           for (Index k = 0; k < d() && !worker.stop(); k += columns) {
             const Index width = std::min(columns, d() - k);
-            out.middleCols(k, width) = e_.scale * start.middleCols(k, width);
-            out.middleCols(k, width).noalias() += coefficients * basis.middleCols(k, width);
+            right = basis.middleCols(k, width);
+            unmoved = start.middleCols(k, width);
+            part.noalias() = coefficients * right;
+            part += e_.scale * unmoved;
+            out.middleCols(k, width) = part;
           }
         });
   }

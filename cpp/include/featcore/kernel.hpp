@@ -63,49 +63,32 @@ class Kernel {
   void outputs(const Panels<T>& net, const Team& whole_team, T* f, After&& after) {
     const Team team = whole_team.for_work(flops());
     reserve(team);
-    const Index chunks = cut_.panel_chunks.pieces();
-    team.for_each(cut_.units(), [&](Index unit, const Worker& worker) {
-      const Index chunk = unit % chunks;
-      const Index group = unit / chunks;
-      T* sums = partial_outputs_.data() + chunk * n_;
-      Scratch& scratch = scratch_[static_cast<std::size_t>(worker.id)];
-      for (Index s = cut_.sample_groups.begin(group); s < cut_.sample_groups.end(group); ++s) {
-        const Index first = cut_.sample_tiles.begin(s);
-        const Index samples = cut_.sample_tiles.end(s) - first;
-        // One vector a sample, its lanes added up at the end.
-        std::fill_n(scratch.outputs.data(), samples * S::kLanes, T(0));
-        for (Index p = cut_.panel_chunks.begin(chunk); p < cut_.panel_chunks.end(chunk); ++p) {
-          if (worker.stop(kernel_flops(samples, shape_.d, kPanel))) return;
-          add_panel_outputs(net, p, first, samples, scratch);
-        }
-        for (Index i = 0; i < samples; ++i)
-          sums[first + i] = S::sum(S::load(scratch.outputs.data() + i * S::kLanes));
-      }
-    });
-    constexpr Index kSamplesABlock = 1024;
-    team.for_each(ceil_div(n_, kSamplesABlock), [&](Index block, const Worker&) {
-      const Index begin = block * kSamplesABlock;
-      const Index end = std::min(n_, begin + kSamplesABlock);
-      std::copy(partial_outputs_.data() + begin, partial_outputs_.data() + end, f + begin);
-      for (Index c = 1; c < chunks; ++c) {
-        const T* part = partial_outputs_.data() + c * n_;
-        for (Index i = begin; i < end; ++i) f[i] += part[i];
-      }
-      after(begin, end);
-    });
+    team.for_each(cut_.units(),
+                  [&](Index unit, const Worker& worker) { unit_outputs(net, unit, worker); });
+    add_up(team, f, after);
   }
 
   void outputs(const Panels<T>& net, const Team& team, T* f) {
     outputs(net, team, f, [](Index, Index) {});
   }
 
+  // What is left of outputs() after gradient_sums(..., next).
+  template <class After>
+  void begun_outputs(const Team& team, T* f, After&& after) {
+    add_up(team.for_work(flops()), f, after);
+  }
+
+  // Whether gradient_sums() can begin the next outputs: a unit must see all samples.
+  bool can_begin_outputs() const { return cut_.sample_groups.pieces() == 1; }
+
   // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, in panels) and g_j = sum_i r_i
   // sigma(z_ij), calls consume(p, h, g) once a panel, in parallel; h is (d, kPanel), g is (kPanel).
   // For r = -dL/df the flow of the loss is dw_j/dt = a_j h_j and da_j/dt = g_j. A homogeneous
-  // network must have passed outputs() before.
+  // network must have passed outputs() before. If `consume` writes the panels of a new
+  // network, `next`, its outputs can be begun while they are near, and threads meet once less.
   template <class Consume>
   void gradient_sums(const Panels<T>& net, const T* r, const Team& whole_team, T* sums,
-                     Consume&& consume) {
+                     Consume&& consume, const Panels<T>* next = nullptr) {
     const Team team = whole_team.for_work(flops());
     reserve(team);
     const Index groups = cut_.sample_groups.pieces();
@@ -152,8 +135,10 @@ class Kernel {
           add_sums(net, r, p, first, samples, x, scratch, h, heads(group) + p * kPanel);
         }
       }
-      if (groups == 1)  // nobody to wait for
+      if (groups == 1) {  // nobody to wait for
         for (Index p = begin; p < end; ++p) finish(p);
+        if (next != nullptr) unit_outputs(*next, unit, worker);
+      }
     });
     if (groups > 1)
       team.for_each(shape_.panels(), [&](Index p, const Worker&) {
@@ -181,6 +166,42 @@ class Kernel {
       scratch_.emplace_back();
       if (!activation_.homogeneous()) scratch_.back().values = Buffer<T>(kPanel);
     }
+  }
+
+  // The outputs of one chunk of neurons on one group of samples.
+  void unit_outputs(const Panels<T>& net, Index unit, const Worker& worker) {
+    const Index chunk = unit % cut_.panel_chunks.pieces();
+    const Index group = unit / cut_.panel_chunks.pieces();
+    T* sums = partial_outputs_.data() + chunk * n_;
+    Scratch& scratch = scratch_[static_cast<std::size_t>(worker.id)];
+    for (Index s = cut_.sample_groups.begin(group); s < cut_.sample_groups.end(group); ++s) {
+      const Index first = cut_.sample_tiles.begin(s);
+      const Index samples = cut_.sample_tiles.end(s) - first;
+      // One vector a sample, its lanes added up at the end.
+      std::fill_n(scratch.outputs.data(), samples * S::kLanes, T(0));
+      for (Index p = cut_.panel_chunks.begin(chunk); p < cut_.panel_chunks.end(chunk); ++p) {
+        if (worker.stop(kernel_flops(samples, shape_.d, kPanel))) return;
+        add_panel_outputs(net, p, first, samples, scratch);
+      }
+      for (Index i = 0; i < samples; ++i)
+        sums[first + i] = S::sum(S::load(scratch.outputs.data() + i * S::kLanes));
+    }
+  }
+
+  // f from the outputs of all chunks, in their order; then after(begin, end).
+  template <class After>
+  void add_up(const Team& team, T* f, After&& after) {
+    constexpr Index kSamplesABlock = 1024;
+    team.for_each(ceil_div(n_, kSamplesABlock), [&](Index block, const Worker&) {
+      const Index begin = block * kSamplesABlock;
+      const Index end = std::min(n_, begin + kSamplesABlock);
+      std::copy(partial_outputs_.data() + begin, partial_outputs_.data() + end, f + begin);
+      for (Index c = 1; c < cut_.panel_chunks.pieces(); ++c) {
+        const T* part = partial_outputs_.data() + c * n_;
+        for (Index i = begin; i < end; ++i) f[i] += part[i];
+      }
+      after(begin, end);
+    });
   }
 
   // Adds a panel's part to the outputs of a tile, and remembers the signs.

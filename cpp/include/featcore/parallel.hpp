@@ -83,6 +83,7 @@ class Crew {
   template <class Body>
   void share(Index items, Body& body) {
     context_ = &body;
+    items_ = items;
     call_ = [](void* context, Index item, const Worker& worker) {
       (*static_cast<Body*>(context))(item, worker);
     };
@@ -146,7 +147,8 @@ class Crew {
     do {
       if ((ticket & kCountMask) == 0) return false;
     } while (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acquire));
-    const Index item = static_cast<Index>(ticket & kCountMask) - 1;
+    // In order: the last item, often a small one, is left to whoever comes late.
+    const Index item = items_ - static_cast<Index>(ticket & kCountMask);
     if (!worker.stop(kItemWork)) {
       try {
         call_(context_, item, worker);
@@ -161,6 +163,7 @@ class Crew {
 
   Monitor* monitor_;
   void* context_ = nullptr;
+  Index items_ = 0;
   void (*call_)(void*, Index, const Worker&) = nullptr;
   std::mutex error_mutex_;
   std::exception_ptr error_;

@@ -35,7 +35,10 @@ class PrimalForm final : public Form<T> {
 
   const T* outputs(Index split, const Team& team) override {
     Split& s = *splits_[static_cast<std::size_t>(split)];
-    s.kernel.outputs(now_, team, s.f.data());
+    if (split == 0 && begun_)
+      s.kernel.begun_outputs(team, s.f.data(), [](Index, Index) {});
+    else
+      s.kernel.outputs(now_, team, s.f.data());
     return s.f.data();
   }
 
@@ -49,7 +52,8 @@ class PrimalForm final : public Form<T> {
     const LayerMove<T> move(step_size, rates, weight_decay, measure);
     const PanelShape<T>& shape = now_.shape;
     infos_.assign(static_cast<std::size_t>(shape.panels()), StepInfo());
-    splits_[0]->kernel.gradient_sums(now_, r, team, next_.W.data(), [&](Index p, T* h, const T* g) {
+    Kernel<T>& kernel = splits_[0]->kernel;
+    const auto move_panel = [&](Index p, T* h, const T* g) {
       constexpr Index kPanel = PanelShape<T>::kPanel;
       const T* w = now_.W.data() + p * shape.stride();
       const T* a = now_.a.data() + p * kPanel;
@@ -57,8 +61,12 @@ class PrimalForm final : public Form<T> {
       if (measure) info.squared_gradient = move.squared_field(shape.d, w, a, h);
       info.finite = move.weights(shape.d, w, a, h);
       move.head(shape.neurons(p), a, g, next_.a.data() + p * kPanel, info);
-    });
+    };
+    // A step that may be taken back for its gradient leaves the signs of the outputs alone.
+    const bool ahead = !measure && kernel.can_begin_outputs();
+    kernel.gradient_sums(now_, r, team, next_.W.data(), move_panel, ahead ? &next_ : nullptr);
     swap();
+    begun_ = ahead;
     return total(infos_);
   }
 
@@ -91,12 +99,14 @@ class PrimalForm final : public Form<T> {
   void swap() {
     std::swap(now_, next_);
     weights_.reset();
+    begun_ = false;
   }
 
   Panels<T> now_;
   Panels<T> next_;                          // after a step: the weights before it
   std::unique_ptr<RowWeights<T>> weights_;  // of now_, once asked for
   std::vector<StepInfo> infos_;
+  bool begun_ = false;  // the outputs of now_ on split 0, by the step that led there
   std::vector<std::unique_ptr<Split>> splits_;
 };
 

@@ -22,13 +22,17 @@ void row_products(Index p, const T* A, Index q, const T* B, Index depth, const T
   whole_team.for_work(work).for_each(ceil_div(p, kRows), [&](Index block, const Worker& worker) {
     const Index first = block * kRows;
     const Index rows = std::min(kRows, p - first);
-    const ConstRows<T> left(A + first * depth, rows, depth);
+    // In memory of our own throughout: for small products Eigen's order depends on the address.
+    const RowMatrix<T> left = ConstRows<T>(A + first * depth, rows, depth);
+    RowMatrix<T> right;
+    RowMatrix<T> part;
     Rows<T> result(out + first * q, rows, q);
     const Index end = needed(first + rows);
     for (Index k = 0; k < end && !worker.stop(); k += columns) {
       const Index width = std::min(columns, end - k);
-      result.middleCols(k, width).noalias() =
-          left * ConstRows<T>(B + k * depth, width, depth).transpose();
+      right = ConstRows<T>(B + k * depth, width, depth);
+      part.noalias() = left * right.transpose();
+      result.middleCols(k, width) = part;
     }
   });
 }

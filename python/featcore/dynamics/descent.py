@@ -512,6 +512,8 @@ def record_point(run: Run) -> Rows:
     if columns.has_functions:
         columns.on_row(0, run.net)
     settings = run.settings
+    # A flow keeps W itself.
+    descent = settings["dynamics"] == "descend"
     *_, error, _ = core.descend(
         run.net.W.copy(),
         run.net.a.copy(),
@@ -532,8 +534,8 @@ def record_point(run: Run) -> Rows:
         None,
         None,
         run.outcome.num_threads,
-        run.state.form,
-        run.state.form_arrays,
+        run.state.form if descent else "primal",
+        run.state.form_arrays if descent else {},
     )
     if error is not None:  # a signal: the row is not there
         raise error
