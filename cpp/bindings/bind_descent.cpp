@@ -40,7 +40,9 @@ py::dict state_dict(FormState<T>&& state) {
 }
 
 // More memory is needed than there is.
-struct DoesNotFit {
+struct DoesNotFit : std::exception {
+  DoesNotFit(std::string form_, double bytes_) : form(std::move(form_)), bytes(bytes_) {}
+
   std::string form;
   double bytes;
 };

@@ -24,11 +24,13 @@ class FlowSamples {
   explicit FlowSamples(const SplitView<T>& split)
       : d_(split.d), padded_d_(ceil_div(split.d, kRowBlock) * kRowBlock) {
     find_lines(split);
+    // NOLINTBEGIN(cppcoreguidelines-prefer-member-initializer): the lines are found first
     n_ = static_cast<Index>(starts_.size()) - 1;
     padded_n_ = ceil_div(n_, 2 * S::kLanes) * 2 * S::kLanes;
     rows_ = Buffer<double>(n_ * padded_d_);
     columns_ = Buffer<T>(d_ * padded_n_);
     norms_ = Buffer<T>(padded_n_);
+    // NOLINTEND(cppcoreguidelines-prefer-member-initializer)
     for (Index u = 0; u < n_; ++u) {
       const T* x = split.x + members_[size(starts_[size(u)])] * d_;
       double squared = 0;

@@ -43,6 +43,7 @@ struct LayerMove {
         const Vector field = S::load(a + v * S::kLanes) * S::load(h + q) - shrink * old;
         const Vector moved = old + eta * field;
         S::store(h + q, moved);
+        // NOLINTNEXTLINE(misc-redundant-expression): not where it is infinite
         unsound += moved * probe - moved * probe;
       }
     return S::sum(unsound) == 0;

@@ -21,6 +21,7 @@ template <int N, class Body>
 }
 
 // What unroll() calls, so that it is inlined before its array is laid out.
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a parameter
 #define FEATCORE_EACH(index) [&](auto index) __attribute__((always_inline))
 
 // z_rv = sum_k x_rk w_kv for `R` samples and the first `V` vectors of a panel, handed to

@@ -164,7 +164,7 @@ class NeuronPath {
     std::fill_n(z_.data(), z_.size(), T(0));
     for (Index i = 0; i < samples_->n(); ++i) side_.data()[i] = T(-1);
     Q_ = Terms{};
-    for (int l = 0; l < kTerms; ++l) M_[l] = Terms{};
+    for (Terms& terms : M_) terms = Terms{};
   }
 
   template <int L>
@@ -250,7 +250,7 @@ class NeuronPath {
       if (side == T(0) || (side * z < T(0) && std::abs(static_cast<double>(z)) <= blur(i)))
         z = T(0);
     }
-    for (int l = 0; l < kTerms; ++l) M_[l] = Terms{};
+    for (Terms& terms : M_) terms = Terms{};
     Q_ = Terms{};
     const Index padded = samples_->padded_d();
     for (int l = 0; l < L; ++l) {
@@ -284,12 +284,12 @@ class NeuronPath {
     Index k = 0;
     const auto block = [&](auto width) {
       constexpr int kBlocks = width();
-      typename D::Vector sums[L][kBlocks] = {};
+      D::Vector sums[L][kBlocks] = {};
       for (const Index i : items) {
         const double* x = samples_->row(i) + k;
         const double* r = jump(i);
         for (int v = 0; v < kBlocks; ++v) {
-          const typename D::Vector part = D::load(x + v * kLanes);
+          const D::Vector part = D::load(x + v * kLanes);
           for (int l = 0; l < L; ++l) sums[l][v] += r[l] * part;
         }
       }
@@ -299,8 +299,10 @@ class NeuronPath {
                    D::load(base + l * padded + k + v * kLanes) + sign * sums[l][v]);
       k += kBlocks * kLanes;
     };
+    // NOLINTBEGIN(bugprone-infinite-loop): a block moves k
     while (k + kWide * kLanes <= padded) block(std::integral_constant<int, kWide>());
     while (k < padded) block(std::integral_constant<int, 1>());
+    // NOLINTEND(bugprone-infinite-loop)
   }
 
   // U = X V and z = X w.
@@ -428,6 +430,7 @@ class NeuronPath {
       const double slope = side * series_.speed(a, polynomial(u, L, tau)) / decay;
       const double move = value / slope;
       double next = tau - move;
+      // NOLINTNEXTLINE(readability-simplify-boolean-expr): true of NaN
       if (!(next > low && next < high)) next = 0.5 * (low + high);
       const bool close = std::abs(next - tau) <= 1e-9 * width && next == tau - move;
       tau = next;
@@ -508,6 +511,7 @@ class NeuronPath {
     const double width = high - low;
     for (int step = 0; step < 100 && high - low > 1e-15 * width; ++step) {
       double middle = low + (high - low) * at_low / (at_low - at_high);
+      // NOLINTNEXTLINE(readability-simplify-boolean-expr): true of NaN
       if (!(middle > low && middle < high)) middle = 0.5 * (low + high);
       const double at_middle = value(middle);
       if (at_middle == 0) return middle;
@@ -783,9 +787,7 @@ class NeuronPath {
         const double speed = head_sign_ * u(p);
         const int old = status[at(p)];
         if (old == 0) {
-          if (!attracting)
-            status[at(p)] = -1;
-          else if (share(p) < -0.5 * kRelease)
+          if (!attracting || share(p) < -0.5 * kRelease)
             status[at(p)] = -1;
           else if (share(p) > 1 + 0.5 * kRelease)
             status[at(p)] = 1;

@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "featcore/residual_polynomial.hpp"
 
@@ -232,7 +233,7 @@ class NeuronSeries {
     // the last terms at a reach of tau shrink as its powers
     const double wanted = kRounding * largest / std::max(before, kRounding * largest);
     return std::isfinite(before) ? reach * std::min(0.9 * std::pow(wanted, 1.0 / kOrder), 1.0)
-                                 : before - before;
+                                 : std::numeric_limits<double>::quiet_NaN();
   }
 
   static constexpr double kRounding = 1e-17;

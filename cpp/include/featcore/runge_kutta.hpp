@@ -101,6 +101,7 @@ class RungeKutta {
         r_(static_cast<std::size_t>(n_)) {
     if (!adaptive() && !(options.step_size > 0))
       throw std::invalid_argument("step_size must be positive");
+    // NOLINTNEXTLINE(readability-simplify-boolean-expr): true of NaN
     if (adaptive() && !(options.rtol > 0 && options.atol >= 0))
       throw std::invalid_argument("rtol must be positive and atol must not be negative");
     fields_.emplace_back();  // stage 0 is field_now_
