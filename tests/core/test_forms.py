@@ -356,7 +356,10 @@ def test_a_run_is_stationary_where_its_gradient_is_small(problem):
         assert_same_state(run, stopped)
         if norm > slack:
             on = run.continue_(1, gradient_target=norm - slack)
-            assert on.state.step == problem.steps + 1, (form, on.outcome, norm, slack)
+            # The step goes on; that of a large gradient may still overflow.
+            assert on.outcome.status != "stationary", (form, on.outcome, norm, slack)
+            if on.outcome.status != "non_finite":
+                assert on.state.step == problem.steps + 1, (form, on.outcome, norm, slack)
 
 
 @pytest.mark.parametrize("form", FORMS)
