@@ -28,6 +28,18 @@ static void signs_match_preactivations() {
         }
         dead += !any;
       }
+      for (Index panel = 0; panel < ceil_div(m, Kernel<T>::kPanel); ++panel)
+        for (Index first = 0; first < n; first += 32) {
+          const Index samples = std::min<Index>(32, n - first);
+          std::vector<std::uint32_t> columns(at(Kernel<T>::kPanel));
+          kernel.signs().columns(panel, first, samples, columns.data());
+          for (Index l = 0; l < Kernel<T>::kPanel; ++l)
+            for (Index i = 0; i < 32; ++i) {
+              const Index j = panel * Kernel<T>::kPanel + l;
+              const bool wanted = j < m && i < samples && kernel.signs().at(j, first + i);
+              CHECK((columns[at(l)] >> i & 1) == wanted);
+            }
+        }
       CHECK(kernel.signs().dead() == dead);
       if (n * m > 500) CHECK(zeros > 0);  // ties were tested
     }

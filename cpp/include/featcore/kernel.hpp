@@ -12,6 +12,7 @@
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
 #include "featcore/signs.hpp"
+#include "featcore/subset_sums.hpp"
 
 namespace featcore {
 
@@ -37,6 +38,8 @@ class Kernel {
         cut_(n, d, m) {
     partial_outputs_.resize(static_cast<std::size_t>(cut_.panel_chunks.pieces() * n));
     if (keep_signs_) signs_ = Signs<T>(n, m);
+    looks_up_ = activation.homogeneous() && SubsetSums<T>::pays(d, m);
+    if (looks_up_) subset_sums_ = SubsetSums<T>(n, d, m, x, static_cast<T>(activation.slope));
   }
 
   // From now on pre-activations are the products of weights and samples plus scale * base; `base`
@@ -79,7 +82,7 @@ class Kernel {
   }
 
   // Whether gradient_sums() can begin the next outputs: a unit must see all samples.
-  bool can_begin_outputs() const { return cut_.sample_groups.pieces() == 1; }
+  bool can_begin_outputs() const { return !looks_up_ && cut_.sample_groups.pieces() == 1; }
 
   // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, in panels) and g_j = sum_i r_i
   // sigma(z_ij), calls consume(p, h, g) once a panel, in parallel; h is (d, kPanel), g is (kPanel).
@@ -91,12 +94,10 @@ class Kernel {
                      Consume&& consume, const Panels<T>* next = nullptr) {
     const Team team = whole_team.for_work(flops());
     reserve(team);
-    const Index groups = cut_.sample_groups.pieces();
-    const Index chunks = cut_.panel_chunks.pieces();
+    const Index groups = looks_up_ ? subset_sums_.groups() : cut_.sample_groups.pieces();
     const Index size = shape_.panels() * shape_.stride();
     if (partial_sums_.size() < (groups - 1) * size) partial_sums_ = Buffer<T>((groups - 1) * size);
     if (partial_heads_.size() == 0) partial_heads_ = Buffer<T>(groups * shape_.panels() * kPanel);
-    if (inputs_.empty()) inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, team);
     const auto partial = [&](Index group) {
       return group == 0 ? sums : partial_sums_.data() + (group - 1) * size;
     };
@@ -107,14 +108,61 @@ class Kernel {
       T* h = sums + p * shape_.stride();
       T* g = heads(0) + p * kPanel;
       if (activation_.homogeneous() && !products_) {
+        std::fill_n(g, kPanel, T(0));
         add_heads(r, p, g);
       } else if (activation_.homogeneous()) {  // sum_i r_i sigma(z_ij) = <w_j, h_j>
+        std::fill_n(g, kPanel, T(0));
         const T* w = net.W.data() + p * shape_.stride();
         for (Index k = 0; k < shape_.d; ++k)
           for (Index l = 0; l < kPanel; ++l) g[l] += w[k * kPanel + l] * h[k * kPanel + l];
       }
       consume(p, h, g);
     };
+    if (looks_up_) {
+      look_up_sums(r, team, partial, finish);
+    } else {
+      if (inputs_.empty()) inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, team);
+      multiply_sums(net, r, team, partial, heads, finish, next);
+    }
+    if (groups > 1 || (looks_up_ && !subset_sums_.whole()))
+      team.for_each(shape_.panels(), [&](Index p, const Worker&) {
+        T* h = sums + p * shape_.stride();
+        T* g = heads(0) + p * kPanel;
+        for (Index group = 1; group < groups; ++group) {
+          const T* more = partial(group) + p * shape_.stride();
+          for (Index q = 0; q < shape_.stride(); ++q) h[q] += more[q];
+          for (Index l = 0; l < kPanel; ++l) g[l] += heads(group)[p * kPanel + l];
+        }
+        finish(p);
+      });
+  }
+
+ private:
+  struct Scratch {
+    Buffer<T> tile = Buffer<T>(Partition<T>::kSamples * kPanel);
+    Buffer<T> values;  // of one sample, smooth activations only
+    Buffer<T> inputs;  // where they are packed for a tile
+    Buffer<T> outputs = Buffer<T>(Partition<T>::kSamples * S::kLanes);
+    typename SubsetSums<T>::Scratch subsets;
+  };
+
+  template <class Partial, class Finish>
+  void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish) {
+    team.for_each(subset_sums_.units(), [&](Index unit, const Worker& worker) {
+      subset_sums_.compute(unit, r, signs_, worker,
+                           scratch_[static_cast<std::size_t>(worker.id)].subsets,
+                           partial(subset_sums_.group(unit)));
+      if (!subset_sums_.whole()) return;
+      for (Index p = subset_sums_.first_panel(unit); p < subset_sums_.last_panel(unit); ++p)
+        finish(p);
+    });
+  }
+
+  template <class Partial, class Heads, class Finish>
+  void multiply_sums(const Panels<T>& net, const T* r, const Team& team, Partial&& partial,
+                     Heads&& heads, Finish&& finish, const Panels<T>* next) {
+    const Index groups = cut_.sample_groups.pieces();
+    const Index chunks = cut_.panel_chunks.pieces();
     team.for_each(cut_.units(), [&](Index unit, const Worker& worker) {
       const Index chunk = unit % chunks;
       const Index group = unit / chunks;
@@ -140,26 +188,7 @@ class Kernel {
         if (next != nullptr) unit_outputs(*next, unit, worker);
       }
     });
-    if (groups > 1)
-      team.for_each(shape_.panels(), [&](Index p, const Worker&) {
-        T* h = sums + p * shape_.stride();
-        T* g = heads(0) + p * kPanel;
-        for (Index group = 1; group < groups; ++group) {
-          const T* more = partial(group) + p * shape_.stride();
-          for (Index q = 0; q < shape_.stride(); ++q) h[q] += more[q];
-          for (Index l = 0; l < kPanel; ++l) g[l] += heads(group)[p * kPanel + l];
-        }
-        finish(p);
-      });
   }
-
- private:
-  struct Scratch {
-    Buffer<T> tile = Buffer<T>(Partition<T>::kSamples * kPanel);
-    Buffer<T> values;  // of one sample, smooth activations only
-    Buffer<T> inputs;  // where they are packed for a tile
-    Buffer<T> outputs = Buffer<T>(Partition<T>::kSamples * S::kLanes);
-  };
 
   void reserve(const Team& team) {
     while (scratch_.size() < static_cast<std::size_t>(team.threads())) {
@@ -381,6 +410,8 @@ class Kernel {
   Partition<T> cut_;
   PackedInputs<T> inputs_;
   Signs<T> signs_;
+  bool looks_up_ = false;
+  SubsetSums<T> subset_sums_;
   std::vector<T> partial_outputs_;  // (chunks, n)
   Buffer<T> partial_sums_;          // (groups - 1, panels, d, kPanel)
   Buffer<T> partial_heads_;         // (groups, panels, kPanel)

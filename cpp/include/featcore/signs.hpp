@@ -7,8 +7,40 @@
 #include <vector>
 
 #include "featcore/panels.hpp"
+#include "featcore/simd.hpp"
 
 namespace featcore {
+
+namespace detail {
+
+// Bit i of out[l] is bit l of bytes[i].
+inline void bit_columns(const std::uint8_t (&bytes)[32], std::uint32_t* out) {
+#if defined(__AVX2__)
+  __m256i rows = _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes));
+  for (int l = 7; l >= 0; --l) {
+    out[l] = static_cast<std::uint32_t>(_mm256_movemask_epi8(rows));
+    rows = _mm256_add_epi8(rows, rows);
+  }
+#else
+  std::fill_n(out, 8, 0u);
+  for (int part = 0; part < 4; ++part) {
+    std::uint64_t square = 0;
+    for (int i = 0; i < 8; ++i) square |= std::uint64_t{bytes[8 * part + i]} << (8 * i);
+    // Squares of 2 x 2 bits are turned over, then squares of 2 x 2 of those, and again.
+    const auto turn = [&square](int shift, std::uint64_t upper) {
+      const std::uint64_t moved = (square ^ (square >> shift)) & upper;
+      square ^= moved ^ (moved << shift);
+    };
+    turn(7, 0x00AA00AA00AA00AA);
+    turn(14, 0x0000CCCC0000CCCC);
+    turn(28, 0x00000000F0F0F0F0);
+    for (int l = 0; l < 8; ++l)
+      out[l] |= static_cast<std::uint32_t>(square >> (8 * l) & 0xFF) << (8 * part);
+  }
+#endif
+}
+
+}  // namespace detail
 
 // A word holds the bits of one sample for the neurons of one panel.
 template <class T>
@@ -27,6 +59,18 @@ class Signs {
 
   bool at(Index neuron, Index sample) const {
     return (panel(neuron / kPanel)[sample] >> (neuron % kPanel) & 1) != 0;
+  }
+
+  // The other way round: bit i of out[l] is that of sample first + i and neuron l of panel p, for
+  // up to 32 samples; the bits above are 0.
+  void columns(Index p, Index first, Index samples, std::uint32_t* out) const {
+    const Word* words = panel(p) + first;
+    for (Index byte = 0; byte < kPanel / 8; ++byte) {
+      alignas(32) std::uint8_t column[32] = {};
+      for (Index i = 0; i < samples; ++i)
+        column[i] = static_cast<std::uint8_t>(words[i] >> (8 * byte));
+      detail::bit_columns(column, out + 8 * byte);
+    }
   }
 
   // Number of neurons that no sample activates.

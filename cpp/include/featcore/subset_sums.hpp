@@ -1,0 +1,250 @@
+// h_j = sum_i r_i sigma'(z_ij) x_i where sigma' has two values, without multiplying: the sixteen
+// sums that four samples can contribute are made once, and every neuron looks its own up by four
+// signs. One addition stands for four multiply-adds (the method of four Russians: Arlazarov, Dinic,
+// Kronrod and Faradzev 1970).
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "featcore/micro.hpp"
+#include "featcore/panels.hpp"
+#include "featcore/parallel.hpp"
+#include "featcore/partition.hpp"
+#include "featcore/signs.hpp"
+#include "featcore/transpose.hpp"
+
+namespace featcore {
+
+template <class T>
+class SubsetSums {
+ public:
+  using S = Simd<T>;
+  static constexpr int kPanel = S::kPanel;
+
+  // What a thread works in.
+  struct Scratch {
+    Buffer<T> table;                   // (four samples, subset, input of the block)
+    Buffer<T> rows;                    // (neuron of the chunk, input of the block)
+    Buffer<T> edge;                    // samples that may not be read where they lie, and zeros
+    std::vector<std::uint32_t> words;  // (32 samples, neuron of the chunk): their signs
+  };
+
+  // Lanes hold inputs here and neurons elsewhere: few inputs leave them empty. A few neurons do
+  // not earn the table.
+  static bool pays(Index d, Index m) { return 4 * d >= 3 * S::kLanes && m >= 16; }
+
+  SubsetSums() = default;
+  // `x` is (n, d) and must outlive this; sigma' is 1 where z > 0 and `slope` elsewhere.
+  SubsetSums(Index n, Index d, Index m, const T* x, T slope)
+      : n_(n), shape_{m, d}, x_(x), slope_(slope) {
+    const Index panels = shape_.panels();
+    panel_chunks_ = Cut(panels, ceil_div(m, kNeurons), 1);
+    const Index vectors = ceil_div(d, S::kLanes);
+    blocks_ = Cut(vectors, ceil_div(vectors, kVectors), 1);
+    // Units enough for threads to share: other inputs need other tables, so cutting there costs
+    // nothing; groups of samples have sums of their own, which are added up.
+    constexpr double kWorthCutting = 4e6;
+    constexpr Index kEnoughUnits = 16;
+    constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
+    const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
+    const Index worthwhile = static_cast<Index>(std::min(work / kWorthCutting, 1e6)) + 1;
+    const Index wanted = std::min(kEnoughUnits, worthwhile);
+    pieces_ = Cut(blocks_.pieces(),
+                  std::min(blocks_.pieces(), ceil_div(wanted, panel_chunks_.pieces())), 1);
+    const Index units = panel_chunks_.pieces() * pieces_.pieces();
+    const Index affordable = std::max<Index>(1, kBudget / (panels * shape_.stride()));
+    groups_ = Cut(n, std::min(ceil_div(wanted, units), affordable), kWord);
+  }
+
+  Index groups() const { return groups_.pieces(); }
+  Index units() const { return panel_chunks_.pieces() * pieces_.pieces() * groups(); }
+
+  // Whether a unit has all of its panels' sums.
+  bool whole() const { return pieces_.pieces() * groups() == 1; }
+
+  Index group(Index unit) const { return unit / (panel_chunks_.pieces() * pieces_.pieces()); }
+  Index first_panel(Index unit) const { return panel_chunks_.begin(chunk(unit)); }
+  Index last_panel(Index unit) const { return panel_chunks_.end(chunk(unit)); }
+
+  // The sums of a unit into `sums`, (panels, d, kPanel), those of its group.
+  void compute(Index unit, const T* r, const Signs<T>& signs, const Worker& worker,
+               Scratch& scratch, T* sums) const {
+    reserve(scratch);
+    const Index piece = unit / panel_chunks_.pieces() % pieces_.pieces();
+    const Index begin = first_panel(unit);
+    const Index end = last_panel(unit);
+    const Index neurons = (end - begin) * kPanel;
+    const Index wanted = (end - 1 - begin) * kPanel + shape_.neurons(end - 1);
+    const Index last = groups_.end(group(unit));
+    for (Index tile = groups_.begin(group(unit)); tile < last; tile += kTile) {
+      const Index samples = std::min(kTile, last - tile);
+      for (Index i = 0; i < samples; i += kWord)
+        for (Index p = begin; p < end; ++p)
+          signs.columns(p, tile + i, std::min(kWord, samples - i),
+                        scratch.words.data() + i / kWord * neurons + (p - begin) * kPanel);
+      const bool add = tile != groups_.begin(group(unit));
+      for (Index block = pieces_.begin(piece); block < pieces_.end(piece); ++block) {
+        const Index first = blocks_.begin(block);
+        micro::with_vectors<kVectors>(
+            static_cast<int>(blocks_.end(block) - first), [&](auto vectors) {
+              constexpr int V = vectors();
+              const Index input = first * S::kLanes;
+              for (Index i = 0; i < samples; i += kWord) {
+                // A neuron and a vector of inputs cost about an addition a sample, over four.
+                const Index here = std::min(kWord, samples - i);
+                if (worker.stop(static_cast<double>(wanted * V * here))) return;
+                make_table<V>(r, tile + i, here, input, scratch);
+                look_up<V>(scratch.table.data(), ceil_div(here, 4),
+                           scratch.words.data() + i / kWord * neurons, wanted, scratch.rows.data(),
+                           i == 0);
+              }
+              for (Index p = begin; p < end; ++p)
+                write<V>(scratch.rows.data() + (p - begin) * kPanel * V * S::kLanes, p, input,
+                         sums + p * shape_.stride(), add);
+            });
+      }
+    }
+  }
+
+ private:
+  static constexpr int kVectors = 4;      // of a block of inputs: half of the registers, at most
+  static constexpr Index kWord = 32;      // samples whose tables fill the first-level cache
+  static constexpr Index kTile = 2048;    // samples between two visits of the sums
+  static constexpr Index kNeurons = 512;  // of a chunk: enough to earn the tables
+  static constexpr Index kSubsets = 16;
+
+  Index chunk(Index unit) const { return unit % panel_chunks_.pieces(); }
+
+  void reserve(Scratch& scratch) const {
+    if (scratch.table.size() > 0) return;
+    constexpr Index kBlock = kVectors * S::kLanes;
+    const Index neurons = panel_chunks_.length * kPanel;
+    scratch.table = Buffer<T>(kWord / 4 * kSubsets * kBlock);
+    scratch.rows = Buffer<T>(neurons * kBlock);
+    scratch.edge = Buffer<T>(5 * kBlock);
+    scratch.words.resize(
+        static_cast<std::size_t>(ceil_div(std::min(kTile, groups_.length), kWord) * neurons));
+  }
+
+  template <int V>
+  void make_table(const T* r, Index first, Index samples, Index input, Scratch& scratch) const {
+    constexpr Index kWide = V * S::kLanes;
+    for (Index four = 0; four < samples; four += 4) {
+      const T* row[4];
+      typename S::Vector on[4];
+      typename S::Vector off[4];
+      for (Index b = 0; b < 4; ++b) {
+        const Index i = first + four + b;
+        const bool there = four + b < samples;
+        const T weight = there ? r[i] : T(0);
+        on[b] = S::fill(weight);
+        off[b] = S::fill(slope_ * weight);
+        row[b] = x_ + i * shape_.d + input;
+        if (!there) {
+          row[b] = scratch.edge.data() + 4 * kVectors * S::kLanes;
+        } else if (i * shape_.d + input + kWide > n_ * shape_.d) {
+          T* copy = scratch.edge.data() + b * kVectors * S::kLanes;
+          std::copy(row[b], x_ + n_ * shape_.d, copy);
+          row[b] = copy;
+        }
+      }
+      T* table = scratch.table.data() + four / 4 * kSubsets * kWide;
+      for (int v = 0; v < V; ++v) {
+        typename S::Vector sum[kSubsets];
+        typename S::Vector x = load(row[0] + v * S::kLanes);
+        sum[0] = off[0] * x;
+        sum[1] = on[0] * x;
+        x = load(row[1] + v * S::kLanes);
+        micro::unroll<2>(FEATCORE_EACH(s) {
+          sum[s + 2] = sum[s] + on[1] * x;
+          sum[s] += off[1] * x;
+        });
+        x = load(row[2] + v * S::kLanes);
+        micro::unroll<4>(FEATCORE_EACH(s) {
+          sum[s + 4] = sum[s] + on[2] * x;
+          sum[s] += off[2] * x;
+        });
+        x = load(row[3] + v * S::kLanes);
+        micro::unroll<8>(FEATCORE_EACH(s) {
+          sum[s + 8] = sum[s] + on[3] * x;
+          sum[s] += off[3] * x;
+        });
+        micro::unroll<kSubsets>(
+            FEATCORE_EACH(s) { S::store(table + s * kWide + v * S::kLanes, sum[s]); });
+      }
+    }
+  }
+
+  template <int V>
+  static void look_up(const T* table, Index fours, const std::uint32_t* words, Index neurons,
+                      T* rows, bool first) {
+    constexpr int kAtOnce = V == 1 ? 8 : (V == 2 ? 4 : 2);  // for additions to overlap
+    constexpr Index kWide = V * S::kLanes;
+    for (Index j = 0; j < neurons; j += kAtOnce) {
+      typename S::Vector sum[kAtOnce][V];
+      std::uint32_t signs[kAtOnce];
+      micro::unroll<kAtOnce>(FEATCORE_EACH(b) {
+        signs[b] = words[j + b];
+        const T* row = rows + (j + b) * kWide;
+        micro::unroll<V>(FEATCORE_EACH(v) {
+          sum[b][v] = first ? typename S::Vector{} : S::load(row + v * S::kLanes);
+        });
+      });
+      const T* sums = table;
+      for (Index four = 0; four < fours; ++four, sums += kSubsets * kWide)
+        micro::unroll<kAtOnce>(FEATCORE_EACH(b) {
+          const T* subset = sums + static_cast<Index>(signs[b] % kSubsets) * kWide;
+          signs[b] /= kSubsets;
+          micro::unroll<V>(FEATCORE_EACH(v) { sum[b][v] += S::load(subset + v * S::kLanes); });
+        });
+      micro::unroll<kAtOnce>(FEATCORE_EACH(b) {
+        T* row = rows + (j + b) * kWide;
+        micro::unroll<V>(FEATCORE_EACH(v) { S::store(row + v * S::kLanes, sum[b][v]); });
+      });
+    }
+  }
+
+  // The rows of a panel's neurons, from `input` on, into its sums h, (d, kPanel).
+  template <int V>
+  void write(const T* rows, Index p, Index input, T* h, bool add) const {
+    constexpr int kLanes = S::kLanes;
+    const int vectors = shape_.vectors(p);
+    for (int u = 0; u < kPanelVectors; ++u)
+      for (int v = 0; v < V; ++v) {
+        typename S::Vector square[kLanes] = {};
+        if (u < vectors) {  // the others are padding
+          micro::unroll<kLanes>(FEATCORE_EACH(l) {
+            square[l] = S::load(rows + ((u * kLanes + l) * V + v) * kLanes);
+          });
+          transpose<T>(square);
+        }
+        const Index first = input + v * kLanes;
+        T* out = h + first * kPanel + u * kLanes;
+        for (Index k = 0; k < std::min<Index>(kLanes, shape_.d - first); ++k) {
+          const auto sum = square[k];
+          S::store(out + k * kPanel, add ? S::load(out + k * kPanel) + sum : sum);
+        }
+      }
+  }
+
+  // Of a row of x, which may begin anywhere.
+  static typename S::Vector load(const T* p) {
+    typename S::Vector v;
+    std::memcpy(&v, p, sizeof(v));
+    return v;
+  }
+
+  Index n_ = 0;
+  PanelShape<T> shape_;
+  const T* x_ = nullptr;
+  T slope_ = 0;
+  Cut panel_chunks_;
+  Cut blocks_;  // of vectors of inputs
+  Cut pieces_;  // of blocks
+  Cut groups_;  // of samples
+};
+
+}  // namespace featcore
