@@ -81,6 +81,7 @@ class Script:
             [sys.executable, "-c", PRELUDE + textwrap.dedent(body)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # lines read ahead would not be seen by select
             env={**os.environ, "PYTHONPATH": path},
         )
 
