@@ -11,7 +11,7 @@ struct Shape {
 };
 
 // Every remainder of samples, inputs (by blocks of 2 to 6) and neurons (by panels of 8 to 64);
-// several tiles, groups of tiles, panels a chunk; sums looked up (from 6 to 12 inputs on and 16
+// several tiles, groups of tiles, panels a chunk; sums looked up (from 1 to 8 inputs on and 16
 // neurons) in blocks of inputs that fill or do not fill their vectors, over several blocks, pieces,
 // groups and tiles of samples, and chunks of neurons.
 static const std::vector<Shape> kShapes = {

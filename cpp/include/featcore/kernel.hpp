@@ -39,7 +39,7 @@ class Kernel {
     partial_outputs_.resize(static_cast<std::size_t>(cut_.panel_chunks.pieces() * n));
     if (keep_signs_) signs_ = Signs<T>(n, m);
     looks_up_ = activation.homogeneous() && SubsetSums<T>::pays(d, m);
-    if (looks_up_) subset_sums_ = SubsetSums<T>(n, d, m, x, static_cast<T>(activation.slope));
+    if (looks_up_) subset_sums_ = SubsetSums<T>(n, d, m, x, static_cast<T>(activation.slope), cut_);
   }
 
   // From now on pre-activations are the products of weights and samples plus scale * base; `base`
@@ -119,7 +119,7 @@ class Kernel {
       consume(p, h, g);
     };
     if (looks_up_) {
-      look_up_sums(r, team, partial, finish);
+      look_up_sums(r, team, partial, finish, next);
     } else {
       if (inputs_.empty()) inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, team);
       multiply_sums(net, r, team, partial, heads, finish, next);
@@ -147,7 +147,8 @@ class Kernel {
   };
 
   template <class Partial, class Finish>
-  void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish) {
+  void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish,
+                    const Panels<T>* next) {
     team.for_each(subset_sums_.units(), [&](Index unit, const Worker& worker) {
       subset_sums_.compute(unit, r, signs_, worker,
                            scratch_[static_cast<std::size_t>(worker.id)].subsets,
@@ -155,6 +156,7 @@ class Kernel {
       if (!subset_sums_.whole()) return;
       for (Index p = subset_sums_.first_panel(unit); p < subset_sums_.last_panel(unit); ++p)
         finish(p);
+      if (next != nullptr) unit_outputs(*next, unit, worker);
     });
   }
 

@@ -57,13 +57,17 @@ struct Partition {
     constexpr Index kEnoughUnits = 16;
     constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
     const Index near = std::max<Index>(1, kNear / (d * Simd<T>::kPanel));
-    const Index wanted_chunks = std::max(ceil_div(panels, near), std::min(panels, kFewChunks));
+    // A small network is cut into few: what a chunk needs made (subset_sums.hpp) must pay.
+    constexpr double kWorthAChunk = 2e5;  // flops
+    const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
+    const Index few = static_cast<Index>(std::min(work / kWorthAChunk, 1e6)) + 1;
+    const Index wanted_chunks =
+        std::max(ceil_div(panels, near), std::min({panels, kFewChunks, few}));
     const Index chunks = std::clamp<Index>(kBudget / n, 1, std::min(wanted_chunks, kMostChunks));
     panel_chunks = Cut(panels, chunks, 1);
     const Index affordable = std::max<Index>(1, kBudget / (panels * Simd<T>::kPanel * d));
     // ... and a small network is not cut: its groups would cost more to add up than they share.
     constexpr double kWorthCutting = 1e6;  // flops
-    const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
     const Index worthwhile = static_cast<Index>(std::min(work / kWorthCutting, 1e6)) + 1;
     const Index wanted = std::min(ceil_div(kEnoughUnits, panel_chunks.pieces()), worthwhile);
     const Index groups = std::clamp<Index>(wanted, 1, std::min(sample_tiles.pieces(), affordable));

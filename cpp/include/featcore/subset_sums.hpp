@@ -34,14 +34,14 @@ class SubsetSums {
 
   // Lanes hold inputs here and neurons elsewhere: few inputs leave them empty. A few neurons do
   // not earn the table.
-  static bool pays(Index d, Index m) { return 4 * d >= 3 * S::kLanes && m >= 16; }
+  static bool pays(Index d, Index m) { return 2 * d >= S::kLanes && m >= 16; }
 
   SubsetSums() = default;
-  // `x` is (n, d) and must outlive this; sigma' is 1 where z > 0 and `slope` elsewhere.
-  SubsetSums(Index n, Index d, Index m, const T* x, T slope)
+  // `x` is (n, d) and must outlive this; sigma' is 1 where z > 0 and `slope` elsewhere. `outputs`:
+  // how the forward pass is cut.
+  SubsetSums(Index n, Index d, Index m, const T* x, T slope, const Partition<T>& outputs)
       : n_(n), shape_{m, d}, x_(x), slope_(slope) {
     const Index panels = shape_.panels();
-    panel_chunks_ = Cut(panels, ceil_div(m, kNeurons), 1);
     const Index vectors = ceil_div(d, S::kLanes);
     blocks_ = Cut(vectors, ceil_div(vectors, kVectors), 1);
     // Units enough for threads to share: other inputs need other tables, so cutting there costs
@@ -52,6 +52,8 @@ class SubsetSums {
     const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
     const Index worthwhile = static_cast<Index>(std::min(work / kWorthCutting, 1e6)) + 1;
     const Index wanted = std::min(kEnoughUnits, worthwhile);
+    // A small network keeps to the cut of the outputs, which can then follow at once.
+    panel_chunks_ = wanted == 1 ? outputs.panel_chunks : Cut(panels, ceil_div(m, kNeurons), 1);
     pieces_ = Cut(blocks_.pieces(),
                   std::min(blocks_.pieces(), ceil_div(wanted, panel_chunks_.pieces())), 1);
     const Index units = panel_chunks_.pieces() * pieces_.pieces();
@@ -114,7 +116,11 @@ class SubsetSums {
   static constexpr Index kWord = 32;      // samples whose tables fill the first-level cache
   static constexpr Index kTile = 2048;    // samples between two visits of the sums
   static constexpr Index kNeurons = 512;  // of a chunk: enough to earn the tables
+  static constexpr int kFours = kWord / 4;
   static constexpr Index kSubsets = 16;
+
+  // Numbers from one subset's sums of V vectors to the next one's: a power of two.
+  static constexpr Index entry(int V) { return (V == 3 ? 4 : V) * S::kLanes; }
 
   Index chunk(Index unit) const { return unit % panel_chunks_.pieces(); }
 
@@ -151,7 +157,7 @@ class SubsetSums {
           row[b] = copy;
         }
       }
-      T* table = scratch.table.data() + four / 4 * kSubsets * kWide;
+      T* table = scratch.table.data() + four / 4 * kSubsets * entry(V);
       for (int v = 0; v < V; ++v) {
         typename S::Vector sum[kSubsets];
         typename S::Vector x = load(row[0] + v * S::kLanes);
@@ -173,7 +179,7 @@ class SubsetSums {
           sum[s] += off[3] * x;
         });
         micro::unroll<kSubsets>(
-            FEATCORE_EACH(s) { S::store(table + s * kWide + v * S::kLanes, sum[s]); });
+            FEATCORE_EACH(s) { S::store(table + s * entry(V) + v * S::kLanes, sum[s]); });
       }
     }
   }
@@ -181,29 +187,31 @@ class SubsetSums {
   template <int V>
   static void look_up(const T* table, Index fours, const std::uint32_t* words, Index neurons,
                       T* rows, bool first) {
-    constexpr int kAtOnce = V == 1 ? 8 : (V == 2 ? 4 : 2);  // for additions to overlap
     constexpr Index kWide = V * S::kLanes;
-    for (Index j = 0; j < neurons; j += kAtOnce) {
-      typename S::Vector sum[kAtOnce][V];
-      std::uint32_t signs[kAtOnce];
-      micro::unroll<kAtOnce>(FEATCORE_EACH(b) {
-        signs[b] = words[j + b];
-        const T* row = rows + (j + b) * kWide;
+    // Signs in place to be offsets of bytes: what is left to compute is one shift and one mask.
+    constexpr std::uint64_t kBytes = entry(V) * sizeof(T);
+    constexpr std::uint64_t kMask = (kSubsets - 1) * kBytes;
+    const char* start = reinterpret_cast<const char*>(table);
+    for (Index j = 0; j < neurons; ++j) {
+      T* row = rows + j * kWide;
+      typename S::Vector sum[V];
+      micro::unroll<V>(FEATCORE_EACH(v) {
+        sum[v] = first ? typename S::Vector{} : S::load(row + v * S::kLanes);
+      });
+      const std::uint64_t signs = words[j] * kBytes;
+      const auto add = [&](auto four) __attribute__((always_inline)) {
+        std::uint64_t offset = signs >> (4 * four) & kMask;
+        asm("" : "+r"(offset));  // not to be folded with what comes after it into a longer sum
+        const char* subset = start + offset + four * (kSubsets * kBytes);
         micro::unroll<V>(FEATCORE_EACH(v) {
-          sum[b][v] = first ? typename S::Vector{} : S::load(row + v * S::kLanes);
+          sum[v] += S::load(reinterpret_cast<const T*>(subset) + v * S::kLanes);
         });
-      });
-      const T* sums = table;
-      for (Index four = 0; four < fours; ++four, sums += kSubsets * kWide)
-        micro::unroll<kAtOnce>(FEATCORE_EACH(b) {
-          const T* subset = sums + static_cast<Index>(signs[b] % kSubsets) * kWide;
-          signs[b] /= kSubsets;
-          micro::unroll<V>(FEATCORE_EACH(v) { sum[b][v] += S::load(subset + v * S::kLanes); });
-        });
-      micro::unroll<kAtOnce>(FEATCORE_EACH(b) {
-        T* row = rows + (j + b) * kWide;
-        micro::unroll<V>(FEATCORE_EACH(v) { S::store(row + v * S::kLanes, sum[b][v]); });
-      });
+      };
+      if (fours == kFours)
+        micro::unroll<kFours>(add);
+      else
+        for (Index four = 0; four < fours; ++four) add(four);
+      micro::unroll<V>(FEATCORE_EACH(v) { S::store(row + v * S::kLanes, sum[v]); });
     }
   }
 
