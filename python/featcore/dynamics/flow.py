@@ -108,10 +108,10 @@ def flow(
     events : bool or int
         Keep crossings and slidings in `run.events`: the first million, or the first so many.
     loss_target : float, optional
-        Stop where the training loss (without penalties) comes down to this.
+        Stop where the training loss (without penalties) comes down to this, or is at the start.
     gradient_target : float, optional
-        Stop once, after a step, the Euclidean norm of the objective's gradient, over the layers that move, is at
-        most this. A neuron that slides has the gradient that it moves by.
+        Stop once, at the start or after a step, the Euclidean norm of the objective's gradient, over the layers
+        that move, is at most this. A neuron that slides has the gradient that it moves by.
     max_steps : int
         Stop after so many accepted steps of this call.
     wall_time : float, optional
