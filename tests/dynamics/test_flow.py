@@ -290,6 +290,25 @@ def test_tsit5_has_the_accuracy_it_is_asked_for_without_kinks():
         assert gap(fc.flow(net, data, t_end=4.0, rtol=rtol).net, exact.W, exact.a) < 10 * rtol
 
 
+def test_the_hinge_loss_is_followed_by_a_method_that_says_what_it_is_worth():
+    net, data = problem(20, 3, 10)
+    run = fc.flow(net, data, "hinge", t_end=2.0, rtol=1e-4)
+    assert run.settings["method"] == "tsit5"
+    assert "steps over the kinks of relu and the hinge loss: its error is about √rtol" in str(
+        run.outcome
+    )
+    small = fc.descend(net, data, "hinge", step_size=1e-4, steps=20000, record=NOTHING).net
+    assert gap(run.net, small.W, small.a) < 1e-2
+    smooth, _ = problem(20, 3, 10, activation=fc.Tanh())
+    assert "the kinks of the hinge loss:" in str(fc.flow(smooth, data, "hinge", t_end=1.0).outcome)
+    quiet = [
+        fc.flow(net, data, t_end=1.0),
+        fc.flow(smooth, data, t_end=1.0),
+        fc.flow(net, data, t_end=1.0, method="rk4", step_size=0.1),
+    ]
+    assert not any("kinks" in str(one.outcome) for one in quiet)
+
+
 def test_methods_agree_on_a_linear_network():
     net, data = problem(20, 3, 5, activation=fc.LeakyReLU(1.0), loss="squared", seed=4)
     nets = [

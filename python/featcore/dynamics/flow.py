@@ -79,13 +79,15 @@ def flow(
         Where to stop, at least 0. Step k of `descend` with step size η is at t = ηk.
     method : {"auto", "event", "tsit5", "euler", "heun", "rk4"}
         "event" is the event-resolved integrator: ReLU and leaky ReLU, any loss but the hinge. "tsit5" (Tsitouras
-        5(4)) controls its error on smooth problems; it steps over kinks, and there the error is about √rtol.
-        "euler" (the same bits as `descend`), "heun" and "rk4" take steps of `step_size`. "auto" is "event" where that
-        applies, else "tsit5".
+        5(4)) controls its error on smooth problems; it steps over kinks, and there the error is about √rtol, which
+        `outcome.message` says, too. "euler" (the same bits as `descend`), "heun" and "rk4" take steps of
+        `step_size`. "auto" is "event" where that applies, else "tsit5": for smooth activations, and for the hinge
+        loss, whose residuals jump. `run.settings["method"]` has the method taken.
     rtol : float
-        Relative error. Of "event": each step may move the weights astray by rtol times the most that the residuals
-        could have changed them (relative to their norm, and never more than rtol); the error at the end is then of
-        the order of rtol. Of "tsit5": of each weight and step.
+        Relative error, at least 1e-13 (of float32: 1e-5).
+        Of "event": each step may move the weights astray by rtol times the most that the residuals could have
+        changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
+        of rtol. Of "tsit5": of each weight and step.
     atol : float, optional
         Absolute error. Of "event" a rate: the relative change of the weights per unit of time that does not
         matter. Of "tsit5": of each weight and step. Default rtol/1000.
@@ -386,6 +388,18 @@ class _Flow(Segment):
 
     def _at(self, leg: Leg) -> str:
         return f"t = {leg.time:.6g}"
+
+    def _message(self, status: str, leg: Leg) -> str:
+        return super()._message(status, leg) + self._caveat()
+
+    def _caveat(self) -> str:
+        """Return what to know of a method that has an error control, but not at kinks."""
+        sigma = self.net.activation
+        kinks = [sigma.name] if sigma.kinked else []
+        kinks += ["the hinge loss"] if self.settings["loss"] == "hinge" else []
+        if self.settings["method"] != "tsit5" or not kinks:
+            return ""
+        return f" Method 'tsit5' steps over the kinks of {' and '.join(kinks)}: its error is about √rtol."
 
     def _own_messages(self, leg: Leg, at: str) -> dict[str, str]:
         return {
