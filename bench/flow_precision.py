@@ -340,7 +340,8 @@ def main() -> int:
             + ", ".join(
                 f"{package} {version(package)}" for package in packages if package != "featcore"
             )
-            + f"; featcore {build['version']}. Milliseconds to an error of",
+            + f"; featcore {build['version']}.",
+            "Milliseconds to an error of",
             "",
             table(found),
             "",
