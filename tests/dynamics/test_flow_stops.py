@@ -218,6 +218,7 @@ def test_drift_is_the_largest_change_of_balance():
     balance = run.history["head"] ** 2 - run.history.norms**2
     assert run.outcome.drift == pytest.approx(float(abs(balance - balance[0]).max()), rel=1e-12)
     assert run.outcome.drift > 1e-4
+    assert run.continue_(t_end=4.0).outcome.drift == run.outcome.drift
     smooth, _ = problem(20, 3, 10, activation=fc.Tanh())
     assert fc.flow(smooth, data, t_end=1.0).outcome.drift is None
 
