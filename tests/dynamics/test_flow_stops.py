@@ -93,6 +93,18 @@ def test_stationary_at_the_start(method, options, dtype, train):
     assert same_net(fc.flow(net, data, gradient_target=0.0, **options).net, plain.net)
 
 
+@pytest.mark.parametrize("method", ["event", "tsit5"])
+def test_of_a_dead_neuron_only_the_decay_is_left(method):
+    net, data = fc.TwoLayerNet(np.zeros((1, 2)), [1.0]), problem(5, 2, 1)[1]
+    still = fc.flow(net, data, t_end=9.0, gradient_target=0.0, method=method)
+    assert ended(still, "stationary", "at t = 0:")
+    options = {"t_end": 99.0, "weight_decay": 0.1, "method": method, "rtol": 1e-8}
+    decaying = fc.flow(net, data, gradient_target=0.05, **options)
+    assert decaying.outcome.status == "stationary"
+    assert decaying.outcome.time >= math.log(2) / 0.1  # a = exp(-t / 10)
+    assert decaying.net.a[0] == pytest.approx(math.exp(-0.1 * decaying.outcome.time), rel=1e-7)
+
+
 def test_a_sliding_neuron_has_the_gradient_that_it_moves_by():
     """On the hyperplane of sample 0 it moves along (0, 1) alone, with residual g(a w2) / 2."""
     net = fc.TwoLayerNet([[-0.1, 1.0]], [0.9])
