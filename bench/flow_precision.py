@@ -313,7 +313,7 @@ def criteria(found: dict[str, list[Point]]) -> list[tuple[str, bool]]:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--page", type=Path)
-    parser.add_argument("--seconds", type=float, default=5.0, help="limit of one run, about")
+    parser.add_argument("--seconds", type=float, default=3.0, help="limit of one run, about")
     options = parser.parse_args()
     found: dict[str, list[Point]] = {}
     for solver in SOLVERS:

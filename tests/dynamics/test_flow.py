@@ -437,7 +437,9 @@ def test_continuing_takes_the_argument_of_its_dynamics():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX systems")
-@pytest.mark.parametrize(("method", "options"), [("event", {}), ("rk4", {"step_size": 1e-4})])
+@pytest.mark.parametrize(
+    ("method", "options"), [("event", {}), ("tsit5", {}), ("rk4", {"step_size": 1e-4})]
+)
 def test_ctrl_c_answers_and_the_run_goes_on(method, options):
     net, data = problem(300, 10, 200, seed=3)
     began = time.perf_counter()
