@@ -10,60 +10,26 @@ import queue
 import threading
 import time as clock
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from featcore._dispatch import resolve_threads
 from featcore._validation import choice
 from featcore.data.dataset import Dataset
-from featcore.dynamics import descent
 from featcore.dynamics.bar import Bar
+from featcore.dynamics.kinds import KINDS, Kind
 from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Run
+from featcore.dynamics.segment import Segment
 from featcore.losses import Loss
 from featcore.network import TwoLayerNet
-from featcore.observables import Observable
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-class _Plan(Protocol):
-    """A run that was checked and has not begun."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-    @property
-    def observed(self) -> tuple[Observable, ...]: ...
-    @property
-    def first(self) -> int: ...
-    @property
-    def last(self) -> int: ...
-    def not_begun(self) -> Run: ...
-    def drive(
-        self,
-        num_threads: int,
-        progress: bool = False,
-        on_interrupt: str = "raise",
-        watch: Callable[[int], None] | None = None,
-    ) -> Run: ...
-
-
-@dataclass(frozen=True)
-class _Dynamics:
-    """What an ensemble asks of a dynamics."""
-
-    call: Callable[..., Run]
-    """What the user calls for one run: has the arguments and their defaults."""
-    prepare: Callable[..., _Plan]
-    resume: Callable[..., _Plan]
-
-
-_DYNAMICS = {
-    "descend": _Dynamics(descent.descend, descent.prepare, descent.prepare_more),
-}
 # Arguments of a single run that an ensemble takes itself.
 _OWN = ("net", "data", "loss", "evaluate", "num_threads", "progress", "on_interrupt")
 # Names that the history of an ensemble gives its own axis and coordinate.
@@ -84,8 +50,8 @@ def ensemble(
 ) -> Ensemble:
     """Run many networks at once, one member a thread, with the bits of runs one by one.
 
-    Member k is `fc.descend(nets[k], data[k], loss, …)`, on one thread and with its own stop. Threads take
-    members from a queue, in order, so that one that stops early holds nobody up.
+    Member k is `fc.descend(nets[k], data[k], loss, …)`, or `fc.flow(…)`, on one thread and with its own stop.
+    Threads take members from a queue, in order, so that one that stops early holds nobody up.
 
     Parameters
     ----------
@@ -95,7 +61,7 @@ def ensemble(
         Training data: one set for all members, or one a member.
     loss : {"logistic", "exponential", "hinge", "squared"} or Loss
         Per-sample loss.
-    dynamics : {"descend"}
+    dynamics : {"descend", "flow"}
         What each member runs.
     evaluate : mapping of str to Dataset, or sequence of mappings, optional
         Further splits: for all members, or a mapping a member; the names are the same for all.
@@ -107,9 +73,9 @@ def ensemble(
         What Ctrl-C does: raise `EnsembleInterrupted`, which carries the ensemble as far as it got, or return
         that ensemble.
     **options
-        The other arguments of the dynamics, for every member: `step_size`, `steps`, …; see `descend`. `observe`
-        may also be a sequence of lists, one a member, with the same names. `wall_time` counts from the start of
-        each member.
+        The other arguments of the dynamics, for every member: `step_size`, `steps`, …, see `descend`; `t_end`,
+        `rtol`, …, see `flow`. `observe` may also be a sequence of lists, one a member, with the same names.
+        `wall_time` counts from the start of each member.
 
     Returns
     -------
@@ -151,8 +117,10 @@ def ensemble(
     True
     >>> runs.history.loss.sel(split="train").mean("member").dims
     ('time',)
+    >>> fc.ensemble(nets, data, dynamics="flow", t_end=50.0, loss_target=0.6, train=("W",))
+    Ensemble(8 runs: 8 loss_target)
     """
-    chosen = _DYNAMICS[choice("dynamics", dynamics, _DYNAMICS)]
+    chosen = KINDS[choice("dynamics", dynamics, KINDS)]
     threads = resolve_threads(num_threads)
     choice("on_interrupt", on_interrupt, ("raise", "return"))
     if isinstance(nets, TwoLayerNet) or not isinstance(nets, Iterable):
@@ -166,7 +134,7 @@ def ensemble(
     observe = arguments.pop("observe")
     each_observe = _each("observe", observe, count, not _is_a_list_a_member(observe))
     sha256 = functools.cache(Dataset.sha256)  # data that members share are hashed once
-    plans: list[_Plan] = []
+    plans: list[Segment] = []
     for k, net in enumerate(starts):
         with _naming_member(k):
             plan = chosen.prepare(
@@ -221,9 +189,10 @@ class Ensemble(Sequence[Run]):
     def history(self) -> xr.Dataset:
         """The histories of all members, over (member, time, …).
 
-        `time` and `step` are those at which any member was recorded. What a member has not is NaN: times after
-        it stopped, and neurons or samples where others have more of them. Coordinates: those of a run's history,
-        `member` (0, 1, …) and its `status`. Built anew at each access.
+        `time` (of descents also `step`) has those at which any member was recorded: the times that `record` asks
+        for, which all share, and the points where members stopped. What a member has not is NaN: the stops of
+        others, times after its own, and neurons or samples where others have more of them. Coordinates: those of
+        a run's history, `member` (0, 1, …) and its `status`. Built anew at each access.
         """
         return _stacked([run.history for run in self.runs])
 
@@ -231,6 +200,7 @@ class Ensemble(Sequence[Run]):
         self,
         steps: int | None = None,
         *,
+        t_end: float | None = None,
         num_threads: int | None = None,
         progress: bool = False,
         on_interrupt: str = "raise",
@@ -241,7 +211,9 @@ class Ensemble(Sequence[Run]):
         Parameters
         ----------
         steps : int, optional
-            How many more steps for each member; by default those that were planned and not done.
+            Of descents: how many more steps for each member; by default those that were planned and not done.
+        t_end : float, optional
+            Of flows: to where; by default to where each was to go.
         num_threads, progress, on_interrupt
             As in `ensemble`.
         **changes
@@ -268,7 +240,8 @@ class Ensemble(Sequence[Run]):
         plans = []
         for k, run in enumerate(self.runs):
             with _naming_member(k):
-                plans.append(_DYNAMICS[run.settings["dynamics"]].resume(run, steps, **changes))
+                resume = KINDS[run.settings["dynamics"]].resume
+                plans.append(resume(run, steps, t_end, **changes))
         return _Crew(plans).run(threads, progress, on_interrupt)
 
     def __repr__(self) -> str:
@@ -318,7 +291,7 @@ class _Crew:
     # Seconds in which a second signal is one with the first: the core answers within a tenth of that.
     _GRACE = 1.0
 
-    def __init__(self, plans: Sequence[_Plan]) -> None:
+    def __init__(self, plans: Sequence[Segment]) -> None:
         self._plans = plans
         self._todo = deque(range(len(plans)))
         self._runs: dict[int, Run] = {}
@@ -423,7 +396,7 @@ class _Crew:
             self._runs[k] = run
 
 
-def _arguments(dynamics: _Dynamics, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(dynamics: Kind, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a single run, with its defaults."""
     takes = {
         key: parameter.default
@@ -467,7 +440,7 @@ def _is_a_list_a_member(observe: Any) -> bool:
     )
 
 
-def _check_alike(plan: _Plan, first: _Plan) -> None:
+def _check_alike(plan: Segment, first: Segment) -> None:
     """Raise unless one history can hold both."""
     splits, others = plan.settings["splits"], first.settings["splits"]
     if splits != others:
@@ -502,16 +475,19 @@ def _stacked(histories: Sequence[xr.Dataset]) -> xr.Dataset:
     import xarray as xr
 
     count = len(histories)
-    each_step = [history["step"].values for history in histories]
-    steps = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *each_step]))
-    each_row = [np.searchsorted(steps, own) for own in each_step]
-    times = np.zeros(len(steps))
+    # Aligned on time: a step of one flow is not that of another, but what was asked for is hit by all to the bit.
+    each_time = [history["time"].values for history in histories]
+    times = np.unique(np.concatenate([np.zeros(0), *each_time]))
+    each_row = [np.searchsorted(times, own) for own in each_time]
+    steps = np.zeros(len(times), dtype=np.int64)
+    stepwise = all("step" in history.coords for history in histories)
     sizes: dict[str, int] = {}
     coords: dict[str, Any] = {}
     dims: dict[str, tuple[str, ...]] = {}
     dtypes: dict[str, np.dtype[Any]] = {}
     for history, rows in zip(histories, each_row, strict=True):
-        times[rows] = history["time"].values
+        if stepwise:
+            steps[rows] = history["step"].values
         for dim, size in history.sizes.items():
             sizes[str(dim)] = max(size, sizes.get(str(dim), 0))
         for name, variable in history.data_vars.items():
@@ -525,7 +501,7 @@ def _stacked(histories: Sequence[xr.Dataset]) -> xr.Dataset:
                 variable.dtype, dtypes.get(str(name), variable.dtype)
             )
         coords |= {str(dim): history[dim] for dim in history.dims if dim in history.coords}
-    sizes["time"] = len(steps)
+    sizes["time"] = len(times)
     variables = {}
     for name, axes in dims.items():
         shape = (count, *(sizes[dim] for dim in axes))
@@ -539,6 +515,7 @@ def _stacked(histories: Sequence[xr.Dataset]) -> xr.Dataset:
         "member": np.arange(count),
         "status": ("member", np.array([history.attrs["status"] for history in histories], str)),
         "time": ("time", times, {"long_name": "time of the flow"}),
-        "step": ("time", steps),
     }
+    if stepwise:
+        coords["step"] = ("time", steps)
     return xr.Dataset(variables, coords)

@@ -27,13 +27,17 @@ def residual(loss, f, y):
 
 
 class Piece:
-    """The smooth field with every pair on a given side."""
+    """The smooth field with every pair on a given side.
 
-    def __init__(self, x, y, c, loss, slope, sides):
+    `solves` keeps the linear systems of sets of held samples from one piece to the next.
+    """
+
+    def __init__(self, x, y, c, loss, slope, sides, solves):
         self.x, self.y, self.c, self.loss, self.slope = x, y, c, loss, slope
         self.gate = np.where(sides == ON, 1.0, slope)
         self.held = [
-            (j, np.flatnonzero(row == HELD)) for j, row in enumerate(sides) if (row == HELD).any()
+            (int(j), np.flatnonzero(sides[j] == HELD))
+            for j in np.flatnonzero((sides == HELD).any(1))
         ]
         self.m, self.d = sides.shape[0], x.shape[1]
         # multipliers of held samples are linear in V: -solve @ V_j, with rows of zeros behind
@@ -43,7 +47,10 @@ class Piece:
         self.samples = np.zeros((len(self.held), most), dtype=int)
         self.real = np.zeros((len(self.held), most), dtype=bool)
         for k, (_, held) in enumerate(self.held):
-            self.solve[k, : len(held)] = np.linalg.pinv(x[held] @ x[held].T) @ x[held]
+            key = held.tobytes()
+            if key not in solves:
+                solves[key] = np.linalg.pinv(x[held] @ x[held].T) @ x[held]
+            self.solve[k, : len(held)] = solves[key]
             self.samples[k, : len(held)] = held
             self.real[k, : len(held)] = True
 
@@ -63,6 +70,8 @@ class Piece:
 
     def shares(self, theta):
         """Return the share in [0, 1] of each held pair, in the order of `held`."""
+        if not self.held:
+            return np.zeros(0)
         r = self.residuals(theta)
         _, extra = self.directions(r)
         return (extra / ((1 - self.slope) * r[self.samples]))[self.real]
@@ -111,6 +120,21 @@ def choose(tied, sides, V_off, r, x, slope, sign):
     raise RuntimeError("no choice of sides is consistent")
 
 
+def along(dense, part, direction):
+    """Return the dense output of `theta[part] @ direction` as a function of time, without all the rest of theta."""
+    terms = (dense.F[:, part] @ direction)[::-1].tolist()
+    start = float(dense.y_old[part] @ direction)
+
+    def value(s):
+        p = (s - dense.t_old) / dense.h
+        total = 0.0
+        for k, term in enumerate(terms):
+            total = (total + term) * (p if k % 2 == 0 else 1 - p)
+        return start + total
+
+    return value
+
+
 def first_cause(piece, sides, solver, dense, high, signs, heads):
     """Return when and at which (neuron, sample) something first happens before `high`; no sample for a head."""
     m, d, x = piece.m, piece.d, piece.x
@@ -132,7 +156,7 @@ def first_cause(piece, sides, solver, dense, high, signs, heads):
 
     pairs = [(j, i) for j, held in piece.held for i in held]
     found = [
-        (root(lambda s, j=j, i=i: sides[j, i] * (dense(s)[j * d : (j + 1) * d] @ x[i])), (j, i))
+        (root(along(dense, slice(j * d, (j + 1) * d), sides[j, i] * x[i])), (j, i))
         for j, i in zip(*np.nonzero(wrong), strict=True)
     ]
     found += [(root(lambda s, p=p: margin(s, p)), pairs[p]) for p in np.flatnonzero(loose)]
@@ -148,8 +172,9 @@ def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-1
     t, theta, h = 0.0, np.concatenate([W.ravel(), a]), None
     sides = np.where(W @ x.T > 0, ON, OFF)
     crossings = catches = 0
+    solves = {}
     while t < t_end:
-        piece = Piece(x, y, c, loss, slope, sides)
+        piece = Piece(x, y, c, loss, slope, sides, solves)
         solver = DOP853(piece, t, theta, t_end, rtol=rtol, atol=atol, first_step=h)
         heads = np.sign(solver.y[m * d :])
         while True:
@@ -193,4 +218,4 @@ def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-1
             sides[j, k] = s
         t = first
         h = min(max(solver.step_size, 1e-9), t_end - t) or None
-    return *Piece(x, y, c, loss, slope, sides).split(theta), (crossings, catches)
+    return *Piece(x, y, c, loss, slope, sides, solves).split(theta), (crossings, catches)

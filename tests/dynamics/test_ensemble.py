@@ -543,15 +543,15 @@ def test_an_observer_may_interrupt_the_ensemble(how):
 def test_an_error_of_the_core_names_its_member(monkeypatch):
     from featcore.dynamics import descent
 
-    drive, calls = descent._drive, []
+    calls = []
 
-    def short(*arguments):
+    def short():
         calls.append(0)
         if len(calls) == 2:
             raise MemoryError("out of it")
-        return drive(*arguments)
+        return 2.0**40
 
-    monkeypatch.setattr(descent, "_drive", short)
+    monkeypatch.setattr(descent, "free_memory", short)
     with pytest.raises(MemoryError) as caught:
         fc.ensemble(nets(3), problem()[1], num_threads=1, **OPTIONS)
     assert caught.value.__notes__ == ["in member 1 of an ensemble"]

@@ -207,9 +207,11 @@ class EventFlow {
   const EventFlowState<T>& state() const { return state_; }
   const FlowCounts& counts() const { return counts_; }
   double time() const { return state_.time; }
-  // Squared norm of the objective's gradient at the end of the last step, over the layers that
-  // move.
-  double squared_gradient() const { return squared_gradient_; }
+  // Squared norm of the objective's gradient where the flow stands, over the layers that move.
+  double squared_gradient(const Team& team) {
+    if (!measured_) measure(team);
+    return squared_gradient_;
+  }
   // Of the last step, in order.
   const std::vector<FlowEvent>& events() const { return step_events_; }
 
@@ -290,6 +292,28 @@ class EventFlow {
         });
     for (const char one : finite) finite_ = finite_ && one != 0;
     return finite_;
+  }
+
+  // The gradient before the first step: all neurons carried over no time at all.
+  void measure(const Team& team) {
+    ++counts_.evaluations;
+    std::fill_n(residuals_.data(), residuals_.size(), 0.0);
+    for (Index i = 0; i < n_; ++i)
+      residuals_.data()[i * kTerms] = static_cast<double>(r0_[size(i)]);
+    find_jumps();
+    StepView view = step_view(1.0);
+    view.point_count = 0;
+    view.end = -1;
+    looked_ = state_;
+    if (!carry_all(view, state_, looked_, team)) throw std::logic_error("no gradient at the start");
+    sum_gradient();
+  }
+
+  // Of the last time that neurons were carried.
+  void sum_gradient() {
+    squared_gradient_ = 0;
+    for (const Part& part : parts_) squared_gradient_ += part.squared_gradient;
+    measured_ = true;
   }
 
   // What the chunks gave at a point, added up in their order: f on the samples.
@@ -487,8 +511,7 @@ class EventFlow {
     next_.last_step = h;
     next_.time = state_.time + h;
     next_.ratio = std::max(ratio, 1e-12);
-    squared_gradient_ = 0;
-    for (const Part& part : parts_) squared_gradient_ += part.squared_gradient;
+    sum_gradient();
     step_events_.clear();
     for (const std::vector<FlowEvent>& events : events_)
       for (FlowEvent event : events) {
@@ -575,8 +598,9 @@ class EventFlow {
   EventFlowState<T> looked_;
   bool prepared_ = false;
   bool begun_ = false;
-  bool finite_ = true;  // whether the last attempt was
-  double squared_gradient_ = std::numeric_limits<double>::infinity();
+  bool finite_ = true;     // whether the last attempt was
+  bool measured_ = false;  // whether squared_gradient_ is known
+  double squared_gradient_ = 0;
   std::vector<T> r0_;
   double speed_ = 0;  // bound of the relative speed of a weight
   std::vector<double> gaps_, integrals_, squares_;

@@ -133,6 +133,7 @@ class FlowRun {
       if (options_.end == options_.start) return end(FlowStatus::reached_end, team);
       if (objectives_.front().loss(stepper_.state().f.data(), team) <= stop.loss_at_most)
         return end(FlowStatus::loss_target, team);
+      if (stationary(team)) return end(FlowStatus::stationary, team);
     }
     for (bool first = within;; first = false) {
       if (!first) {
@@ -156,13 +157,17 @@ class FlowRun {
       if (on_target) next = locate_loss(here, next, team);
       go_to(next, team);
       if (on_target) return end(FlowStatus::loss_target, team);
-      if (std::sqrt(stepper_.squared_gradient()) <= stop.gradient_at_most &&
-          next == stepper_.time())
-        return end(FlowStatus::stationary, team);
+      if (next == stepper_.time() && stationary(team)) return end(FlowStatus::stationary, team);
       if (next == options_.end) return end(FlowStatus::reached_end, team);
       team.monitor().position = static_cast<std::int64_t>(kParts * (here - options_.start) /
                                                           (options_.end - options_.start));
     }
+  }
+
+  // Whether the gradient where the stepper stands is as small as asked for.
+  bool stationary(const Team& team) {
+    const double most = options_.stop.gradient_at_most;
+    return std::isfinite(most) && std::sqrt(stepper_.squared_gradient(team)) <= most;
   }
 
   // Where the stepper stands, or was looked at within its last step.

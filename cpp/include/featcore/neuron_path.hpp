@@ -110,7 +110,9 @@ class NeuronPath {
       std::fill_n(w_end, samples_->d(), T(0));
       *a_end = static_cast<T>(a_ * std::exp(-rates.half * rates.decay_a * (view.end + 1)));
       std::copy_n(sides, samples_->n(), sides_end);
-      squared_gradient_ = 0;
+      // what is left is the weight decay of a
+      const double head = rates.a != 0 ? rates.decay_a / rates.a * static_cast<double>(*a_end) : 0;
+      squared_gradient_ = head * head;
       return true;
     }
     start<L>(w, sides);

@@ -167,7 +167,7 @@ class RungeKutta {
   const RungeKuttaState<T>& state() const { return state_; }
   const FlowCounts& counts() const { return counts_; }
   double time() const { return state_.time; }
-  double squared_gradient() const { return squared_gradient_; }
+  double squared_gradient(const Team&) const { return squared_gradient_; }
   const std::vector<FlowEvent>& events() const { return no_events_; }
 
   RungeKuttaState<T> resumable(double time) const {

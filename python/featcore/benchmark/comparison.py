@@ -72,7 +72,7 @@ def fma_rate(
     return core.fma_rate(
         choice("dtype", dtype, DTYPES),
         resolve_threads(num_threads),
-        real("seconds", seconds, above=0.0, most=10.0),
+        checked_seconds(seconds),
     )
 
 
@@ -137,13 +137,11 @@ def measure(
     >>> report.results[0].seconds > 0
     True
     """
-    shapes = distinct("shapes", shapes)
-    for shape in shapes:
-        check_shape("shapes", shape)
-    dtypes = [choice("dtypes", dtype, DTYPES) for dtype in distinct("dtypes", dtypes)]
-    peers = [choice("peers", peer, PEERS) for peer in distinct("peers", peers, empty=True)]
+    shapes = checked_shapes("shapes", shapes)
+    dtypes = checked_choices("dtypes", dtypes, DTYPES)
+    peers = checked_choices("peers", peers, PEERS, empty=True)
     threads = resolve_threads(num_threads)
-    seconds = real("seconds", seconds, above=0.0, most=10.0)
+    seconds = checked_seconds(seconds)
     repeats = integer("repeats", repeats, least=1)
     before = surroundings.load()
     vectors: dict[str, str] = {}
@@ -272,10 +270,27 @@ def rotated(items: Sequence[Any], by: int) -> list[Any]:
     return [*items[by:], *items[:by]]
 
 
-def check_shape(name: str, shape: Shape) -> None:
-    """Raise if `shape` is no `Shape`."""
-    if not isinstance(shape, Shape):
-        raise TypeError(f"{name} has {shape!r}; it must have shapes such as Shape(1000, 50, 200)")
+def checked_shapes(name: str, shapes: Sequence[Shape]) -> list[Shape]:
+    """Return `shapes`, each once; raise if one is no `Shape`."""
+    shapes = distinct(name, shapes)
+    for shape in shapes:
+        if not isinstance(shape, Shape):
+            raise TypeError(
+                f"{name} has {shape!r}; it must have shapes such as Shape(1000, 50, 200)"
+            )
+    return shapes
+
+
+def checked_choices(
+    name: str, values: Sequence[str], allowed: Sequence[str], *, empty: bool = False
+) -> list[str]:
+    """Return `values`, each once; raise if one is not allowed."""
+    return [choice(name, value, allowed) for value in distinct(name, values, empty=empty)]
+
+
+def checked_seconds(seconds: float) -> float:
+    """Return how long to compute at a time: some seconds at most."""
+    return real("seconds", seconds, above=0.0, most=10.0)
 
 
 def distinct(name: str, values: Sequence[Any], *, empty: bool = False) -> list[Any]:

@@ -10,9 +10,17 @@ from statistics import median
 import numpy as np
 
 from featcore._dispatch import resolve_threads
-from featcore._validation import choice, integer, real
+from featcore._validation import integer, real
 from featcore.benchmark import surroundings
-from featcore.benchmark.comparison import check_shape, distinct, rotated, seconds_a_step, steps_for
+from featcore.benchmark.comparison import (
+    checked_choices,
+    checked_seconds,
+    checked_shapes,
+    distinct,
+    rotated,
+    seconds_a_step,
+    steps_for,
+)
 from featcore.benchmark.problem import DTYPES, Problem, Shape
 from featcore.benchmark.process import RunnerProcess
 from featcore.benchmark.report import Growth, Series
@@ -72,13 +80,11 @@ def growth(
     >>> [series.variable for series in found.series]
     ['n', 'd', 'm', 'threads']
     """
-    bases = distinct("bases", bases)
-    for base in bases:
-        check_shape("bases", base)
-    dtypes = [choice("dtypes", dtype, DTYPES) for dtype in distinct("dtypes", dtypes)]
+    bases = checked_shapes("bases", bases)
+    dtypes = checked_choices("dtypes", dtypes, DTYPES)
     factors = [real("factors", factor, above=0.0) for factor in distinct("factors", factors)]
     threads = resolve_threads(num_threads)
-    seconds = real("seconds", seconds, above=0.0, most=10.0)
+    seconds = checked_seconds(seconds)
     repeats = integer("repeats", repeats, least=1)
     before = surroundings.load()
     vectors: dict[str, str] = {}

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import time as clock
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featcore import losses, observables
-from featcore._dispatch import core, resolve_threads
+from featcore._dispatch import core
 from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
-from featcore.dynamics.bar import Bar
-from featcore.dynamics.descent import (
-    LAYERS,
-    _observed,
-    _plain,
-    _rates,
-    _recording,
-    _same_splits,
-    _splits,
-    _Stops,
-)
-from featcore.dynamics.gradient import REDUCTIONS, split_tuple
+from featcore.dynamics.arguments import LAYERS, Common, objective, problem, recording, resumed
+from featcore.dynamics.gradient import split_tuple
 from featcore.dynamics.recording import Recording
-from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Rows, Run, State
+from featcore.dynamics.run import Rows, Run, State
+from featcore.dynamics.segment import Call, Leg, Segment, Stops
 from featcore.losses import Loss
 from featcore.network import TwoLayerNet
-from featcore.observables import Columns, Function, Observable, check_net
+from featcore.observables import Function, Observable
 
 FIXED = ("euler", "heun", "rk4")
 METHODS = ("auto", "event", "tsit5", *FIXED)
@@ -38,7 +27,11 @@ METHODS = ("auto", "event", "tsit5", *FIXED)
 # Rounding of z in float32 is seen by the residuals: below this no step satisfies.
 LEAST_RTOL = {"float64": 1e-13, "float32": 1e-5}
 
+COUNTS = ("accepted", "rejected", "evaluations", "crossings", "slidings")
+EVENTS = ("time", "neuron", "sample", "kind")
+
 _PARTS = 1000  # of the way, as the core counts it for a progress bar
+_ALL_EVENTS = 2**20
 
 
 def flow(
@@ -86,13 +79,15 @@ def flow(
         Where to stop, at least 0. Step k of `descend` with step size η is at t = ηk.
     method : {"auto", "event", "tsit5", "euler", "heun", "rk4"}
         "event" is the event-resolved integrator: ReLU and leaky ReLU, any loss but the hinge. "tsit5" (Tsitouras
-        5(4)) controls its error on smooth problems; it steps over kinks, and there the error is about √rtol.
-        "euler" (the same bits as `descend`), "heun" and "rk4" take steps of `step_size`. "auto" is "event" where that
-        applies, else "tsit5".
+        5(4)) controls its error on smooth problems; it steps over kinks, and there the error is about √rtol, which
+        `outcome.message` says, too. "euler" (the same bits as `descend`), "heun" and "rk4" take steps of
+        `step_size`. "auto" is "event" where that applies, else "tsit5": for smooth activations, and for the hinge
+        loss, whose residuals jump. `run.settings["method"]` has the method taken.
     rtol : float
-        Relative error. Of "event": each step may move the weights astray by rtol times the most that the residuals
-        could have changed them (relative to their norm, and never more than rtol); the error at the end is then of
-        the order of rtol. Of "tsit5": of each weight and step.
+        Relative error, at least 1e-13 (of float32: 1e-5).
+        Of "event": each step may move the weights astray by rtol times the most that the residuals could have
+        changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
+        of rtol. Of "tsit5": of each weight and step.
     atol : float, optional
         Absolute error. Of "event" a rate: the relative change of the weights per unit of time that does not
         matter. Of "tsit5": of each weight and step. Default rtol/1000.
@@ -115,10 +110,10 @@ def flow(
     events : bool or int
         Keep crossings and slidings in `run.events`: the first million, or the first so many.
     loss_target : float, optional
-        Stop where the training loss (without penalties) comes down to this.
+        Stop where the training loss (without penalties) comes down to this, or is at the start.
     gradient_target : float, optional
-        Stop once, after a step, the Euclidean norm of the objective's gradient, over the layers that move, is at
-        most this. A neuron that slides has the gradient that it moves by.
+        Stop once, at the start or after a step, the Euclidean norm of the objective's gradient, over the layers
+        that move, is at most this. A neuron that slides has the gradient that it moves by.
     max_steps : int
         Stop after so many accepted steps of this call.
     wall_time : float, optional
@@ -163,218 +158,93 @@ def flow(
     >>> run.outcome.counts["crossings"] > 0
     True
     """
-    check_net(net)
-    net = net.absorbed()
-    loss = losses.get(loss)
-    method = _method(choice("method", method, METHODS), net, loss)
+    return prepare(
+        net,
+        data,
+        loss,
+        t_end=t_end,
+        method=method,
+        rtol=rtol,
+        atol=atol,
+        step_size=step_size,
+        train=train,
+        layer_rates=layer_rates,
+        reduction=reduction,
+        weight_decay=weight_decay,
+        output_penalty=output_penalty,
+        evaluate=evaluate,
+        observe=observe,
+        record=record,
+        events=events,
+        loss_target=loss_target,
+        gradient_target=gradient_target,
+        max_steps=max_steps,
+        wall_time=wall_time,
+    ).drive(
+        num_threads,
+        progress,
+        on_interrupt,
+    )
+
+
+def prepare(
+    net: TwoLayerNet,
+    data: Dataset,
+    loss: str | Loss,
+    *,
+    t_end: float,
+    method: str,
+    rtol: float,
+    atol: float | None,
+    step_size: float | None,
+    record: Recording | None,
+    events: bool | int,
+    loss_target: float | None,
+    gradient_target: float | None,
+    max_steps: int,
+    wall_time: float | None,
+    sha256: Callable[[Dataset], str] = Dataset.sha256,
+    **common: Unpack[Common],
+) -> Segment:
+    """Check the arguments of `flow` and return the run they ask for, not begun.
+
+    An ensemble passes a `sha256` that hashes a data set of many members once.
+    """
+    asked = problem(net, data, loss, sha256, **common)
+    method = _method(choice("method", method, METHODS), asked.net, asked.loss)
     if (step_size is None) == (method in FIXED):
         raise ValueError(
             f"step_size={step_size!r} with method={method!r}: "
             + ("give the length of its steps" if step_size is None else "it chooses its own steps")
         )
-    splits = _splits(net, data, evaluate, loss)
-    observed = _observed(observe, net, splits)
-    rates = _rates(train, layer_rates)
-    least = LEAST_RTOL[str(net.dtype)]
-    rtol = real("rtol", rtol, least=least)
-    settings = {
-        "dynamics": "flow",
-        "loss": loss.name,
-        "reduction": choice("reduction", reduction, REDUCTIONS),
-        "weight_decay": real("weight_decay", weight_decay, least=0.0),
-        "output_penalty": real("output_penalty", output_penalty, least=0.0),
-        "t_end": real("t_end", t_end, least=0.0),
-        "method": method,
-        "rtol": rtol,
-        "atol": rtol / 1000 if atol is None else real("atol", atol, least=0.0),
-        "fixed_step": 0.0 if step_size is None else real("step_size", step_size, above=0.0),
-        "rate_W": rates[0],
-        "rate_a": rates[1],
-        "splits": list(splits),
-        "data_sha256": [split.sha256() for split in splits.values()],
-        "net_sha256": net.sha256(),
-        "provenance": [_plain(split.provenance) for split in splits.values()],
-    }
-    if not isinstance(events, bool):
-        events = integer("events", events, least=0, most=2**40)
-    state = State(State.VERSION, "primal", 0, {"balance": observables.balance(net)})
-    return _drive(
-        _Segment(
-            net,
-            state,
-            splits,
-            observed,
-            settings,
-            _recording(record),
-            _Stops.of(loss_target, gradient_target, wall_time),
-            integer("max_steps", max_steps, least=1, most=2**62),
-            2**20 * events if isinstance(events, bool) else events,
-        ),
-        resolve_threads(num_threads),
-        progress,
-        choice("on_interrupt", on_interrupt, ("raise", "return")),
-        earlier=None,
+    rtol = real("rtol", rtol, least=LEAST_RTOL[str(asked.net.dtype)])
+    return _Flow(
+        net=asked.net,
+        state=asked.start("primal"),
+        splits=asked.splits,
+        observed=asked.observed,
+        settings={
+            "dynamics": "flow",
+            **asked.settings,
+            "t_end": real("t_end", t_end, least=0.0),
+            "method": method,
+            "rtol": rtol,
+            "atol": rtol / 1000 if atol is None else real("atol", atol, least=0.0),
+            "fixed_step": 0.0 if step_size is None else real("step_size", step_size, above=0.0),
+        },
+        record=_recording(record, t_end),
+        stops=Stops.of(loss_target, gradient_target, wall_time),
+        max_steps=integer("max_steps", max_steps, least=1, most=2**62),
+        max_events=_max_events(events),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Segment:
-    """One call of the core: from where `earlier` stands to settings["t_end"]."""
-
-    net: TwoLayerNet
-    state: State
-    splits: Mapping[str, Dataset]
-    observed: tuple[Observable, ...]
-    settings: Mapping[str, Any]
-    record: Recording
-    stops: _Stops
-    max_steps: int
-    max_events: int
-
-
-COUNTS = ("accepted", "rejected", "evaluations", "crossings", "slidings")
-
-
-def _drive(
-    segment: _Segment, num_threads: int, progress: bool, on_interrupt: str, earlier: Run | None
-) -> Run:
-    """Run the core over a segment and wrap what comes back."""
-    net, settings = segment.net, segment.settings
-    start = 0.0 if earlier is None else earlier.outcome.time
-    end = settings["t_end"]
-    times = segment.record.times(end)
-    before = None if earlier is None else earlier.complete_rows()
-    if before is not None and before.times is not None:
-        # A row that an observable failed to give at `start` is still to come.
-        times = times[times >= start]
-        if before.times.size:
-            times = times[times > before.times[-1]]
-    columns = Columns(
-        segment.observed,
-        net,
-        segment.splits,
-        rows=len(times) + 1,
-        earlier=None if before is None else before.columns,
-    )
-    W, a = net.W.copy(), net.a.copy()
-    sigma = net.activation
-
-    def on_row(row: int, _position: int, now_W: Any, now_a: Any) -> None:
-        columns.on_row(row, TwoLayerNet(now_W, now_a, sigma, copy=False))
-
-    arrays = dict(segment.state.arrays)
-    balance = arrays.pop("balance")
-    began = clock.perf_counter()
-    with Bar(progress, 0, _PARTS) as bar:
-        result = core.flow(
-            W,
-            a,
-            sigma.name,
-            sigma.slope,
-            [split_tuple(data) for data in segment.splits.values()],
-            (
-                settings["loss"],
-                settings["reduction"] == "mean",
-                settings["weight_decay"],
-                settings["output_penalty"],
-            ),
-            balance,
-            settings["method"],
-            (
-                start,
-                end,
-                settings["rtol"],
-                settings["atol"],
-                settings["fixed_step"],
-                settings["rate_W"],
-                settings["rate_a"],
-                segment.stops.loss,
-                segment.stops.gradient,
-                segment.stops.seconds,
-                segment.max_steps,
-                segment.max_events,
-            ),
-            times,
-            columns.native(),
-            arrays or None,
-            on_row if columns.has_functions else None,
-            bar.update,
-            num_threads,
-        )
-        bar.close_at(_PARTS)
-    seconds = clock.perf_counter() - began
-
-    rows = len(result["times"])
-    new = Rows(
-        np.arange(rows, dtype=np.int64),
-        {name: array[:rows] for name, array in columns.arrays.items()},
-        result["times"],
-    )
-    kept = new if before is None else before.followed_by(new)
-    status, error, time = result["status"], result["error"], result["time"]
-    if status == "observer_failed" and not isinstance(error, Exception):
-        status = "interrupted"  # Ctrl-C while a Python observable ran
-    counts = dict(zip(COUNTS, result["counts"], strict=True))
-    drift = result["drift"]
-    found: dict[str, NDArray[Any]] | None = None
-    if segment.max_events:
-        found = dict(zip(("time", "neuron", "sample", "kind"), result["events"], strict=True))
-    if earlier is not None:
-        counts = {name: count + earlier.outcome.counts[name] for name, count in counts.items()}
-        drift = max(drift, earlier.outcome.drift or 0.0)
-        if found is not None and earlier.found is not None:
-            found = {
-                name: np.concatenate([earlier.found[name], array]) for name, array in found.items()
-            }
-    state = result["state"]
-    begun = settings["method"] != "event" or state["sides"].size > 0
-    build = core.build_info()
-    run = Run(
-        net=TwoLayerNet(W, a, sigma, copy=False),
-        outcome=Outcome(
-            status=status,
-            message=_message(status, time, segment),
-            time=time,
-            counts={**counts, "records": len(kept.steps)},
-            form="primal",
-            isa=build["isa"],
-            dtype=str(net.dtype),
-            version=build["version"],
-            num_threads=result["num_threads"],
-            seconds=seconds + (earlier.outcome.seconds if earlier is not None else 0.0),
-            drift=drift if sigma.homogeneous else None,
-        ),
-        settings=settings,
-        # A run that was stopped before it began has nothing to go on from but its network.
-        state=State(
-            State.VERSION,
-            "primal",
-            0,
-            {"balance": balance, **(state if begun else {})},
-        ),
-        rows=kept,
-        observed=segment.observed,
-        splits=segment.splits,
-        unrecorded=status == "interrupted",
-        found=found,
-    )
-    if status == "observer_failed":
-        raise ObserverError(run) from error
-    if status == "interrupted":
-        if error is not None and not isinstance(error, KeyboardInterrupt):
-            # A signal handler or a progress bar raised something of its own: let it through, with the run.
-            error.run = run
-            raise error
-        if on_interrupt == "raise":
-            raise Interrupted(run) from error
-    return run
-
-
-def continue_flow(
+def prepare_more(
     run: Run,
-    t_end: float | None,
-    data: Dataset | None,
-    evaluate: Mapping[str, Dataset] | None,
+    steps: int | None = None,
+    t_end: float | None = None,
+    data: Dataset | None = None,
+    evaluate: Mapping[str, Dataset] | None = None,
     *,
     observe: Iterable[str | Observable | Function] | None = None,
     record: Recording | None = None,
@@ -383,50 +253,176 @@ def continue_flow(
     gradient_target: float | None = None,
     max_steps: int = 1_000_000,
     wall_time: float | None = None,
-    num_threads: int | None = None,
-    progress: bool = False,
-    on_interrupt: str = "raise",
-) -> Run:
-    """Continue a flow; see `Run.continue_`."""
-    if run.state.version != State.VERSION:
-        raise ValueError(
-            f"the state has version {run.state.version} and this featcore continues version {State.VERSION}; "
-            "continue it with the featcore that wrote it, or start a new run from run.net"
-        )
-    settings = dict(run.settings)
-    splits = _same_splits(run, data, evaluate)
-    observed = run.observed if observe is None else _observed(observe, run.net, splits)
-    if {o.name for o in observed} != {o.name for o in run.observed}:
-        raise ValueError(
-            f"observe has {[o.name for o in observed]}; a continued run records what it recorded "
-            f"before: {[o.name for o in run.observed]}"
-        )
-    lost = [o.name for o in observed if o.kind is None and o.function is None]
-    if lost:
-        raise ValueError(
-            f"observe: Python observables {lost} are not stored in a file; pass observe="
-        )
+) -> Segment:
+    """Check the arguments of `Run.continue_` for a flow and return what is to be run, not begun."""
+    if steps is not None:
+        raise ValueError(f"steps={steps!r} is of a descent; a flow goes on to t_end=")
+    asked = resumed(run, data, evaluate, observe)
     if t_end is not None:
-        settings["t_end"] = real("t_end", t_end, least=run.outcome.time)
-    if not isinstance(events, bool):
-        events = integer("events", events, least=0, most=2**40)
-    return _drive(
-        _Segment(
-            run.net,
-            run.state,
-            splits,
-            observed,
-            settings,
-            _recording(record),
-            _Stops.of(loss_target, gradient_target, wall_time),
-            integer("max_steps", max_steps, least=1, most=2**62),
-            2**20 * events if isinstance(events, bool) else events,
-        ),
-        resolve_threads(num_threads),
-        progress,
-        choice("on_interrupt", on_interrupt, ("raise", "return")),
+        asked.settings["t_end"] = real("t_end", t_end, least=run.outcome.time)
+    return _Flow(
+        net=asked.net,
+        state=run.state,
+        splits=asked.splits,
+        observed=asked.observed,
+        settings=asked.settings,
+        record=_recording(record, asked.settings["t_end"]),
+        stops=Stops.of(loss_target, gradient_target, wall_time),
+        max_steps=integer("max_steps", max_steps, least=1, most=2**62),
+        max_events=_max_events(events),
         earlier=run,
     )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Flow(Segment):
+    """A gradient flow from where `earlier` stands to settings["t_end"]; a position is a part of that way."""
+
+    max_steps: int
+    max_events: int
+
+    @property
+    def first(self) -> int:
+        return 0
+
+    @property
+    def last(self) -> int:
+        return _PARTS
+
+    @property
+    def _start(self) -> float:
+        return 0.0 if self.earlier is None else self.earlier.outcome.time
+
+    def _schedule(self, before: Rows | None) -> NDArray[np.float64]:
+        times = self.record.times(self.settings["t_end"])
+        if before is None or before.times is None:
+            return times
+        # A row that an observable failed to give at the start is still to come.
+        times = times[times >= self._start]
+        return times[times > before.times[-1]] if before.times.size else times
+
+    def _run(self, call: Call, schedule: NDArray[np.float64]) -> Leg:
+        settings, sigma = self.settings, self.net.activation
+        arrays = dict(self.state.arrays)
+        balance = arrays.pop("balance")
+        result = core.flow(
+            call.W,
+            call.a,
+            sigma.name,
+            sigma.slope,
+            [split_tuple(data) for data in self.splits.values()],
+            objective(settings),
+            balance,
+            settings["method"],
+            (
+                self._start,
+                settings["t_end"],
+                settings["rtol"],
+                settings["atol"],
+                settings["fixed_step"],
+                settings["rate_W"],
+                settings["rate_a"],
+                self.stops.loss,
+                self.stops.gradient,
+                self.stops.seconds,
+                self.max_steps,
+                self.max_events,
+            ),
+            schedule,
+            call.columns.native(),
+            arrays or None,
+            call.on_row,
+            call.watch,
+            call.num_threads,
+        )
+        times, state = result["times"], result["state"]
+        counts = dict(zip(COUNTS, result["counts"], strict=True))
+        drift = result["drift"]
+        found: dict[str, NDArray[Any]] | None = None
+        if self.max_events:
+            found = dict(zip(EVENTS, result["events"], strict=True))
+        if self.earlier is not None:
+            done = self.earlier.outcome
+            counts = {name: count + done.counts[name] for name, count in counts.items()}
+            drift = max(drift, done.drift or 0.0)
+            if found is not None and self.earlier.found is not None:
+                found = {
+                    name: np.concatenate([self.earlier.found[name], array])
+                    for name, array in found.items()
+                }
+        # A run that was stopped before it began has nothing to go on from but its network.
+        begun = settings["method"] != "event" or state["sides"].size > 0
+        return Leg(
+            status=result["status"],
+            error=result["error"],
+            time=result["time"],
+            rows=Rows(np.arange(len(times), dtype=np.int64), {}, times),
+            counts=counts,
+            state=State(
+                State.VERSION, "primal", 0, {"balance": balance, **(state if begun else {})}
+            ),
+            num_threads=result["num_threads"],
+            drift=drift if sigma.homogeneous else None,
+            found=found,
+        )
+
+    def _begin(self) -> Leg:
+        none = np.zeros(0)
+        kinds = (np.float64, np.int64, np.int64, np.int8)
+        return Leg(
+            status="not_begun",
+            error=None,
+            time=0.0,
+            rows=Rows(np.zeros(0, dtype=np.int64), {}, none),
+            counts=dict.fromkeys(COUNTS, 0),
+            state=self.state,
+            num_threads=1,
+            drift=0.0 if self.net.activation.homogeneous else None,
+            found={name: none.astype(kind) for name, kind in zip(EVENTS, kinds, strict=True)}
+            if self.max_events
+            else None,
+        )
+
+    def _position(self, leg: Leg) -> int:
+        return _PARTS
+
+    def _at(self, leg: Leg) -> str:
+        return f"t = {leg.time:.6g}"
+
+    def _message(self, status: str, leg: Leg) -> str:
+        return super()._message(status, leg) + self._caveat()
+
+    def _caveat(self) -> str:
+        """Return what to know of a method that has an error control, but not at kinks."""
+        sigma = self.net.activation
+        kinks = [sigma.name] if sigma.kinked else []
+        kinks += ["the hinge loss"] if self.settings["loss"] == "hinge" else []
+        if self.settings["method"] != "tsit5" or not kinks:
+            return ""
+        return f" Method 'tsit5' steps over the kinks of {' and '.join(kinks)}: its error is about √rtol."
+
+    def _own_messages(self, leg: Leg, at: str) -> dict[str, str]:
+        return {
+            "reached_end": f"The flow was followed to {at}.",
+            "max_steps": f"{self.max_steps} steps were taken, to {at}. Continue with run.continue_(), or raise rtol.",
+            "step_underflow": f"At {at} no step is short enough for rtol={self.settings['rtol']:g}. "
+            "Raise rtol or atol, or use float64.",
+            "non_finite": f"The outputs after {at} are not finite; the network is the last finite one. "
+            "Start from smaller weights, or scale the data down.",
+        }
+
+
+def _max_events(events: bool | int) -> int:
+    if isinstance(events, bool):
+        return _ALL_EVENTS * events
+    return integer("events", events, least=0, most=2**40)
+
+
+def _recording(record: Recording | None, t_end: float) -> Recording:
+    """Return when to record, if a flow can be recorded so: refused here, before an ensemble begins."""
+    chosen = recording(record)
+    chosen.times(t_end)
+    return chosen
 
 
 def _method(method: str, net: TwoLayerNet, loss: Loss) -> str:
@@ -440,22 +436,3 @@ def _method(method: str, net: TwoLayerNet, loss: Loss) -> str:
             f"{net.activation.name!r} with {loss.name!r}; use method='tsit5'"
         )
     return method
-
-
-def _message(status: str, time: float, segment: _Segment) -> str:
-    at = f"t = {time:.6g}"
-    stops = segment.stops
-    return {
-        "reached_end": f"The flow was followed to {at}.",
-        "stationary": f"The gradient norm is at most {stops.gradient:g} at {at}: nothing moves any more. "
-        "Lower gradient_target to go on.",
-        "loss_target": f"The training loss is down to {stops.loss:g} at {at}. Lower loss_target to go on.",
-        "max_steps": f"{segment.max_steps} steps were taken, to {at}. Continue with run.continue_(), or raise rtol.",
-        "wall_time": f"The wall time of {stops.seconds:g} s was over at {at}. Continue with run.continue_().",
-        "step_underflow": f"At {at} no step is short enough for rtol={segment.settings['rtol']:g}. "
-        "Raise rtol or atol, or use float64.",
-        "non_finite": f"The outputs after {at} are not finite; the network is the last finite one. "
-        "Start from smaller weights, or scale the data down.",
-        "interrupted": f"Interrupted at {at}; the unfinished step was dropped. Continue with run.continue_().",
-        "observer_failed": f"A Python observable raised at {at}; what was recorded before is kept.",
-    }[status]

@@ -209,6 +209,9 @@ class Run:
         t_end: float | None = None,
         data: Dataset | None = None,
         evaluate: Mapping[str, Dataset] | None = None,
+        num_threads: int | None = None,
+        progress: bool = False,
+        on_interrupt: str = "raise",
         **changes: Any,
     ) -> Run:
         """Go on from where this run stands; the result's history contains this one's.
@@ -223,10 +226,12 @@ class Run:
             Of a flow: to where; by default to where it was to go.
         data, evaluate : optional
             The data sets, needed for a run that was loaded from a file; they must be the same.
+        num_threads, progress, on_interrupt
+            As in `descend`.
         **changes
-            `record`, `loss_target`, `gradient_target`, `wall_time`, `num_threads`, `progress`,
-            `on_interrupt`, as in `descend`, and `events`, `max_steps` of a flow; they do not carry over from
-            the first part. `observe` for a loaded run with Python observables.
+            `record`, `loss_target`, `gradient_target` and `wall_time` as in `descend`, and `events` and
+            `max_steps` of a flow; they do not carry over from the first part. `observe` for a loaded run with
+            Python observables.
 
         Raises
         ------
@@ -243,17 +248,12 @@ class Run:
         >>> bool((half.continue_(5).net.W == whole.net.W).all())
         True
         """
-        if self.settings.get("dynamics") == "flow":
-            from featcore.dynamics.flow import continue_flow
+        from featcore.dynamics.kinds import KINDS
 
-            if steps is not None:
-                raise ValueError(f"steps={steps!r} is of a descent; a flow goes on to t_end=")
-            return continue_flow(self, t_end, data, evaluate, **changes)
-        from featcore.dynamics.descent import continue_run
-
-        if t_end is not None:
-            raise ValueError(f"t_end={t_end!r} is of a flow; a descent goes on for steps=")
-        return continue_run(self, steps, data, evaluate, **changes)
+        more = KINDS[self.settings["dynamics"]].resume(
+            self, steps, t_end, data, evaluate, **changes
+        )
+        return more.drive(num_threads, progress, on_interrupt)
 
     def save(self, path: str | Path) -> None:
         """Write the run to a netCDF-4 file; `featcore.load` reads it back.

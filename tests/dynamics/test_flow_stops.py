@@ -1,0 +1,352 @@
+"""Every end of a flow: where it is, that a sentence says what to do next, and that it can be gone on from."""
+
+import math
+import signal
+
+import numpy as np
+import pytest
+from _flow_problems import random_problem
+from _runs import problem, same_net
+
+import featcore as fc
+
+NOTHING = fc.Recording.at([])
+METHODS = (
+    ("event", {}),
+    ("tsit5", {}),
+    ("heun", {"step_size": 0.05}),
+)
+
+
+def gradient_norm(net, data, loss="logistic"):
+    return fc.loss_and_grad(net, data, loss)[1].norm
+
+
+def sliding_problem():
+    """A problem with slidings: sides of pairs are more than the signs of z."""
+    p = random_problem(1001)
+    net = fc.TwoLayerNet(p.W, p.a, fc.LeakyReLU(p.slope) if p.slope else fc.ReLU())
+    return net, fc.Dataset(p.x, p.y), p.loss
+
+
+def ended(run, status, *words):
+    """Check how a run ended, and that where it ended was recorded."""
+    assert run.outcome.status == status
+    for word in words:
+        assert word in run.outcome.message
+    assert run.history.attrs["status"] == status
+    assert run.history.time.values[-1] == run.outcome.time
+    return True
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_reached_end(method, options):
+    net, data = problem(20, 3, 10)
+    run = fc.flow(net, data, t_end=2.3, method=method, **options)
+    assert ended(run, "reached_end", "followed to t = 2.3")
+    assert run.outcome.time == 2.3
+    none = fc.flow(net, data, t_end=0.0, method=method, gradient_target=1e9, **options)
+    assert ended(none, "reached_end", "t = 0")
+    assert same_net(none.net, net)
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_stationary_after_the_first_step_that_is(method, options):
+    # labels that a linear function gives: no neuron slides, and loss_and_grad knows the gradient
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((20, 3))
+    net, data = problem(20, 3, 10)[0], fc.Dataset(x, np.where(x[:, 0] > 0, 1.0, -1.0))
+    target = 0.5 * gradient_norm(net, data)
+    options = {**options, "t_end": 1e4, "method": method, "record": NOTHING}
+    run = fc.flow(net, data, gradient_target=target, **options)
+    assert ended(run, "stationary", f"at most {target:g}", "Lower gradient_target")
+    assert run.outcome.counts["slidings"] == 0
+    assert gradient_norm(run.net, data) <= target * (1 + 1e-9)
+    before = fc.flow(net, data, max_steps=run.outcome.counts["accepted"] - 1, **options)
+    assert gradient_norm(before.net, data) > target
+    # it stands there still, and goes on to the same bits
+    assert same_net(run.continue_(gradient_target=target).net, run.net)
+    on = run.continue_(max_steps=5, record=NOTHING)
+    whole = fc.flow(net, data, max_steps=on.outcome.counts["accepted"], **options)
+    assert same_net(on.net, whole.net)
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("train", [("W", "a"), ("W",), ("a",)])
+def test_stationary_at_the_start(method, options, dtype, train):
+    net, data = problem(20, 3, 10, dtype=dtype)
+    gradient = fc.loss_and_grad(net, data)[1]
+    norm = math.sqrt(sum(np.sum(getattr(gradient, layer).astype(float) ** 2) for layer in train))
+    options = {**options, "t_end": 50.0, "method": method, "rtol": 1e-4, "train": train}
+    margin = 1e-5 if dtype == np.float32 else 1e-12
+    run = fc.flow(net, data, gradient_target=norm * (1 + margin), **options)
+    assert ended(run, "stationary", "at t = 0:")
+    assert run.outcome.time == 0.0
+    assert run.history.sizes["time"] == 1
+    assert same_net(run.net, net)
+    later = fc.flow(net, data, gradient_target=norm * (1 - margin), **options)
+    assert later.outcome.time > 0
+    # looking at the gradient changes no bits, and neither does having stopped
+    plain = fc.flow(net, data, record=NOTHING, **options)
+    assert same_net(run.continue_(record=NOTHING).net, plain.net)
+    assert same_net(fc.flow(net, data, gradient_target=0.0, **options).net, plain.net)
+
+
+@pytest.mark.parametrize("method", ["event", "tsit5"])
+def test_of_a_dead_neuron_only_the_decay_is_left(method):
+    net, data = fc.TwoLayerNet(np.zeros((1, 2)), [1.0]), problem(5, 2, 1)[1]
+    still = fc.flow(net, data, t_end=9.0, gradient_target=0.0, method=method)
+    assert ended(still, "stationary", "at t = 0:")
+    options = {"t_end": 99.0, "weight_decay": 0.1, "method": method, "rtol": 1e-8}
+    decaying = fc.flow(net, data, gradient_target=0.05, **options)
+    assert decaying.outcome.status == "stationary"
+    assert decaying.outcome.time >= math.log(2) / 0.1  # a = exp(-t / 10)
+    assert decaying.net.a[0] == pytest.approx(math.exp(-0.1 * decaying.outcome.time), rel=1e-7)
+
+
+def test_a_sliding_neuron_has_the_gradient_that_it_moves_by():
+    """On the hyperplane of sample 0 it moves along (0, 1) alone, with residual g(a w2) / 2."""
+    net = fc.TwoLayerNet([[-0.1, 1.0]], [0.9])
+    data = fc.Dataset([[1.0, 0.0], [1.0, 1.0]], [-1.0, 1.0])
+    run = fc.flow(net, data, t_end=1e4, gradient_target=0.05, record=NOTHING)
+    assert run.outcome.status == "stationary"
+    assert run.outcome.counts["slidings"] == 1
+    (w2,), a = run.net.W[:, 1], run.net.a[0]
+    residual = 0.5 / (1 + math.exp(a * w2))
+    assert 0.03 < residual * math.hypot(a, w2) <= 0.05
+    assert gradient_norm(run.net, data) > 0.1  # of the inactive side: it is not at rest there
+    assert same_net(run.continue_(gradient_target=0.05).net, run.net)
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_loss_target(method, options):
+    net, data = problem(20, 3, 10)
+    first = fc.loss_and_grad(net, data)[0]
+    rtol = 1e-8 if method == "event" else 1e-4  # at kinks others take steps without end
+    options = {**options, "t_end": 500.0, "method": method, "rtol": rtol, "record": NOTHING}
+    start = fc.flow(net, data, loss_target=first * 1.01, gradient_target=1e9, **options)
+    assert ended(start, "loss_target", "at t = 0.")
+    assert same_net(start.net, net)
+    run = fc.flow(net, data, loss_target=0.8 * first, **options)
+    assert ended(run, "loss_target", f"{0.8 * first:g}", "Lower loss_target")
+    assert fc.loss_and_grad(run.net, data)[0] == pytest.approx(0.8 * first, rel=1e-6)
+    # it lies within a step, which is taken again from its start
+    assert same_net(
+        run.continue_(t_end=60.0, record=NOTHING).net,
+        fc.flow(net, data, **{**options, "t_end": 60.0}).net,
+    )
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_max_steps(method, options):
+    net, data = problem(20, 3, 10)
+    run = fc.flow(net, data, t_end=50.0, method=method, max_steps=2, **options)
+    assert ended(run, "max_steps", "2 steps were taken", "run.continue_()")
+    assert run.outcome.counts["accepted"] == 2
+    assert run.continue_(max_steps=3).outcome.counts["accepted"] == 5
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_wall_time(method, options):
+    net, data = problem(300, 10, 200, seed=3)
+    options = {**options, "t_end": 1e5, "rtol": 1e-9, "method": method, "record": NOTHING}
+    none = fc.flow(net, data, wall_time=0.0, **options)
+    assert ended(none, "wall_time", "0 s", "run.continue_()")
+    assert same_net(none.net, net)
+    run = fc.flow(net, data, wall_time=0.2, **options)
+    assert ended(run, "wall_time", "0.2 s", "run.continue_()")
+    assert 0.2 <= run.outcome.seconds < 2.0  # a step more, and a machine that is busy
+    taken = run.outcome.counts["accepted"]
+    assert same_net(run.net, fc.flow(net, data, max_steps=taken, **options).net)
+
+
+def test_step_underflow():
+    """w1 tends to the kink at 0 from both sides. A step over it errs by h |jump|, and w1 is of the order of h: without
+    atol no step has a relative error below rtol."""
+    net = fc.TwoLayerNet([[-0.1, 1.0]], [0.9])
+    data = fc.Dataset([[1.0, 0.0], [1.0, 1.0]], [-1.0, 1.0])
+    options = {"t_end": 3.0, "record": NOTHING}
+    run = fc.flow(net, data, method="tsit5", rtol=1e-6, atol=0.0, **options)
+    assert ended(
+        run, "step_underflow", "no step is short enough", "rtol=1e-06", "Raise rtol or atol"
+    )
+    caught = fc.flow(net, data, rtol=1e-10, events=True, **options)  # "event" goes on
+    assert run.outcome.time == pytest.approx(float(caught.events.time[0]), rel=1e-6)
+    assert caught.outcome.status == "reached_end"
+    assert abs(run.net.W[0, 0]) < 1e-12
+
+
+def test_non_finite():
+    net, data = problem(20, 3, 10)
+    big = fc.TwoLayerNet(net.W * 1e80, net.a * 1e80)
+    for method, options in METHODS:
+        run = fc.flow(big, data, "exponential", t_end=1.0, method=method, **options)
+        assert ended(run, "non_finite", "not finite", "smaller weights")
+        assert same_net(run.net, big)
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_counts_of_work(method, options):
+    net, data = problem(30, 4, 20, seed=5)
+    run = fc.flow(net, data, t_end=9.0, rtol=1e-7, method=method, record=NOTHING, **options)
+    counts = run.outcome.counts
+    tried = counts["accepted"] + counts["rejected"]
+    if method == "heun":
+        assert counts["accepted"] == 180
+        assert counts["rejected"] == 0
+    else:
+        assert counts["accepted"] > 10
+        assert counts["rejected"] > 0
+    if method == "event":  # sweeps: at least one a try
+        assert tried <= counts["evaluations"] <= 12 * tried
+        assert counts["crossings"] > 0
+    else:  # the field at the end of a step is that at the start of the next
+        assert counts["evaluations"] == 1 + tried * (6 if method == "tsit5" else 2)
+        assert counts["crossings"] == counts["slidings"] == 0
+    assert counts["records"] == 2
+
+
+def test_events_are_counted_as_kept():
+    net, data, loss = sliding_problem()
+    run = fc.flow(net, data, loss, t_end=20.0, events=True, record=NOTHING)
+    counts, kinds = run.outcome.counts, run.events.kind.values
+    assert counts["slidings"] == np.sum(kinds == 0) > 0
+    assert counts["crossings"] == np.sum(kinds != 0) > 0
+
+
+def test_drift_is_the_largest_change_of_balance():
+    """Euler's method lets it drift, so that there is something to see: at every step."""
+    net, data = problem(20, 3, 10)
+    run = fc.flow(
+        net,
+        data,
+        t_end=4.0,
+        method="euler",
+        step_size=0.1,
+        observe=["head", "norms"],
+        record=fc.Recording.linear(40),
+    )
+    balance = run.history["head"] ** 2 - run.history.norms**2
+    assert run.outcome.drift == pytest.approx(float(abs(balance - balance[0]).max()), rel=1e-12)
+    assert run.outcome.drift > 1e-4
+    assert run.continue_(t_end=4.0).outcome.drift == run.outcome.drift
+    smooth, _ = problem(20, 3, 10, activation=fc.Tanh())
+    assert fc.flow(smooth, data, t_end=1.0).outcome.drift is None
+
+
+# --- going on, and threads, while neurons slide
+
+
+def test_a_flow_with_slidings_continues_to_the_same_bits():
+    net, data, loss = sliding_problem()
+    whole = fc.flow(net, data, loss, t_end=20.0, events=True, record=NOTHING)
+    parts = fc.flow(net, data, loss, t_end=20.0, events=True, max_steps=4, record=NOTHING)
+    while parts.outcome.status == "max_steps":
+        parts = parts.continue_(max_steps=4, events=True, record=NOTHING)
+    assert same_net(parts.net, whole.net)
+    assert parts.events.identical(whole.events)
+    within = fc.flow(net, data, loss, t_end=7.77, events=True, record=NOTHING)
+    on = within.continue_(t_end=20.0, events=True, record=NOTHING)
+    assert same_net(on.net, whole.net)
+    assert on.events.identical(whole.events)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_bits_of_slidings_do_not_depend_on_threads(dtype):
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((120, 4)).astype(dtype)
+    data = fc.Dataset(x, rng.choice([-1.0, 1.0], 120))
+    net = fc.TwoLayerNet.gaussian(80, 4, 0.3, seed=1, dtype=dtype)
+    runs = [
+        fc.flow(net, data, t_end=30.0, rtol=1e-4, events=True, gradient_target=0.0, num_threads=k)
+        for k in (1, 2, 3, 5)
+    ]
+    assert runs[0].outcome.counts["slidings"] > 20
+    for run in runs[1:]:
+        assert same_net(run.net, runs[0].net)
+        assert run.events.identical(runs[0].events)
+        assert run.outcome.counts == runs[0].outcome.counts
+        assert run.outcome.drift == runs[0].outcome.drift
+
+
+# --- signals
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX systems")
+def test_ctrl_c_may_return_the_run():
+    net, data = problem(300, 10, 200, seed=3)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        run = fc.flow(net, data, t_end=1e5, rtol=1e-9, on_interrupt="return")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ended(run, "interrupted", "unfinished step was dropped", "run.continue_()")
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rtol": math.nan}, "rtol"),
+        ({"rtol": 1e-14}, "rtol=1e-14 must be >= 1e-13"),
+        ({"rtol": "fine"}, "rtol='fine'"),
+        ({"t_end": math.nan}, "t_end"),
+        ({"t_end": "5"}, "t_end='5'"),
+        ({"loss": "?"}, r"loss='\?'"),
+        ({"loss_target": math.nan}, "loss_target"),
+        ({"gradient_target": -1.0}, "gradient_target"),
+        ({"wall_time": -1.0}, "wall_time"),
+        ({"max_steps": 2.5}, "max_steps"),
+        ({"events": 1.5}, "events"),
+        ({"layer_rates": {"W": -1.0}}, "layer_rates"),
+        ({"reduction": "max"}, "reduction"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"output_penalty": math.inf}, "output_penalty"),
+        ({"observe": ["wisdom"]}, "wisdom"),
+        ({"observe": "loss"}, "observe"),
+        ({"evaluate": {"test": problem(5, 3, 3)[1]}}, "evaluate"),
+        ({"record": 5}, "record"),
+        ({"record": fc.Recording.at_steps([1])}, "record counts steps"),
+        ({"num_threads": 0}, "num_threads"),
+        ({"on_interrupt": "?"}, "on_interrupt"),
+        ({"method": "rk4", "step_size": math.nan}, "step_size"),
+    ],
+)
+def test_bad_input_is_named(options, words):
+    net, data = problem(5, 2, 3)
+    with pytest.raises((ValueError, TypeError), match=words):
+        fc.flow(net, data, **{"t_end": 1.0, **options})
+
+
+def test_networks_and_data_that_do_not_fit_are_named():
+    net, data = problem(5, 2, 3)
+    single = problem(5, 2, 3, dtype=np.float32)
+    smooth = problem(5, 2, 3, activation=fc.Tanh())[0]
+    with pytest.raises(TypeError, match="data is float64"):
+        fc.flow(single[0], data, t_end=1.0)
+    with pytest.raises(ValueError, match="data has dimension 2"):
+        fc.flow(problem(5, 4, 3)[0], data, t_end=1.0)
+    with pytest.raises(TypeError, match="net is a str"):
+        fc.flow("net", data, t_end=1.0)
+    with pytest.raises(TypeError, match="data is a ndarray"):
+        fc.flow(net, data.x, t_end=1.0)
+    with pytest.raises(ValueError, match=r"rtol=1e-06 must be >= 1e-05"):
+        fc.flow(*single, t_end=1.0)
+    with pytest.raises(ValueError, match=r"method='event'.*'tanh'.*method='tsit5'"):
+        fc.flow(smooth, data, t_end=1.0, method="event")
+
+
+def test_continuing_is_checked_too():
+    net, data = problem(5, 2, 3)
+    run = fc.flow(net, data, t_end=1.0)
+    with pytest.raises(ValueError, match=r"t_end=0.5 must be >= 1"):
+        run.continue_(t_end=0.5)
+    with pytest.raises(ValueError, match="SHA-256"):
+        run.continue_(t_end=2.0, data=problem(5, 2, 3, seed=1)[1])
+    with pytest.raises(ValueError, match="observe has"):
+        run.continue_(t_end=2.0, observe=["norms"])
