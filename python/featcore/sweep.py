@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import contextvars
 import functools
@@ -298,6 +299,7 @@ class _Crew:
         self._errors: dict[int, BaseException] = {}
         self._steps = [plan.first for plan in plans]
         self._stopping = False
+        self._failure: BaseException | None = None
         self._at_work: set[int] = set()
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
 
@@ -344,14 +346,34 @@ class _Crew:
             for k in range(min(num_threads, count))
         ]
         with Bar(progress, sum(self._steps), sum(plan.last for plan in self._plans)) as bar:
-            for thread in threads:
-                thread.start()
+            # Thread.start() is Python code, and a signal that arrives within breaks its books: another thread
+            # calls it, which hears none.
+            _thread.start_new_thread(self._start, (threads,))
             while len(self._runs) < count and not self._stopping:
                 self._wait()
                 bar.close_at(sum(self._steps))
             bar.close_at(sum(self._steps))
+        while self._at_work:
+            self._wait()
         for thread in threads:  # a fork must not meet them on their way out
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _start(self, threads: Sequence[threading.Thread]) -> None:
+        self._at_work.add(-1)
+        try:
+            for thread in threads:
+                if self._stopping:
+                    break
+                thread.start()
+        except BaseException as error:  # the system has no more threads to give
+            self._failure = error
+            self._stopping = True
+        finally:
+            self._at_work.discard(-1)
+            self._news.put(None)
 
     def _wait(self) -> None:
         """Wait until a thread has something to say, or a while."""

@@ -650,3 +650,15 @@ def test_one_bar_for_all_members(monkeypatch, capsys):
     assert shown.count("\n") == 1
     fc.ensemble(nets(2), data, progress=False, **OPTIONS)
     assert capsys.readouterr().err == ""
+
+
+def test_a_system_that_gives_no_thread_is_told_of_with_the_members_as_they_are(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    net = fc.TwoLayerNet.gaussian(5, 3, 0.1, seed=0)
+    data = fc.Dataset(np.eye(3), [1.0, -1.0, 1.0])
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="new thread") as caught:
+        fc.ensemble([net, net], data, step_size=0.1, steps=2)
+    assert [run.outcome.status for run in caught.value.run] == ["not_begun", "not_begun"]

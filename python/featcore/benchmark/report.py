@@ -87,7 +87,7 @@ class Result:
 
     @property
     def form_fraction(self) -> float:
-        """`fraction` with `form_flops`: at most about 1."""
+        """`fraction` with `form_flops`: above 1 where sums are looked up instead of multiplied."""
         return self.fraction * self.form_flops / self.flops
 
     @property
