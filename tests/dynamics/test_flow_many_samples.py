@@ -54,11 +54,17 @@ def test_samples_without_weight_change_nothing(seed, more):
 
 
 def many_samples(dtype, slope):
-    """Return a problem with windows: mirrored samples, more of them than inputs."""
+    """Return small weights, which turn and cross much, and samples of which some are mirrored."""
+    rng = np.random.default_rng(3)
+    n, d, m = 400, 7, 40
+    y = rng.choice([-1.0, 1.0], n)
+    x = y[:, None] * (2 * np.eye(d)[0]) + rng.standard_normal((n, d))
+    x[n - 30 :] = -2 * x[:30]
+    W = 1e-3 * rng.standard_normal((m, d))
+    a = rng.choice([-1.0, 1.0], m) * np.linalg.norm(W, axis=1)
     activation = fc.LeakyReLU(slope) if slope else fc.ReLU()
-    net, data = problem(400, 7, 40, seed=4, dtype=dtype, activation=activation)
-    mirrored = np.r_[data.x, -2 * data.x[:30]]
-    return net, fc.Dataset(mirrored, np.r_[data.y, data.y[:30]])
+    net = fc.TwoLayerNet(W.astype(dtype), a.astype(dtype), activation)
+    return net, fc.Dataset(x.astype(dtype), y.astype(dtype))
 
 
 @pytest.mark.parametrize(("dtype", "slope"), [(np.float64, 0.0), (np.float32, 0.3)])
