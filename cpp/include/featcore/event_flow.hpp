@@ -63,7 +63,7 @@ class EventFlow {
         n_(objective.split().n),
         samples_(objective.split()),
         grid_(terms_for(options.rtol), 2 * terms_for(options.rtol) - 2),
-        chunks_(net.m, std::clamp(net.m / 16, kFewChunks, kMostChunks), 1),
+        chunks_(net.m, std::clamp(net.m / 48, kFewChunks, kMostChunks), 1),
         stride_((samples_.mirrored() ? 2 : 1) * samples_.padded_n()),
         chunk_size_((grid_.points() - 1) * stride_),
         sums_(chunks_.pieces() * chunk_size_),

@@ -46,6 +46,12 @@ class FlowSamples {
       }
       norms_.data()[u] = static_cast<T>(std::sqrt(squared));
     }
+    blocks_ = Buffer<double>(n_ * padded_d_);
+    each_block([&](auto vectors, Index k, const double* block) {
+      constexpr Index kWidth = vectors() * Simd<double>::kLanes;
+      double* out = blocks_.data() + (block - blocks_.data());
+      for (Index u = 0; u < n_; ++u) std::copy_n(row(u) + k, kWidth, out + u * kWidth);
+    });
   }
 
   // Keeps all products <x_i, x_b> from now on, unless there are too many.
@@ -111,41 +117,64 @@ class FlowSamples {
 
   // out_ri = <x_i, v_r> for `count` vectors, `stride` apart; out is (count, padded_n).
   void multiply(const double* v, Index stride, Index count, T* out) const {
-    for (Index p = 0; p < panels(); ++p) {
+    each_panels([&](auto panels, Index p) {
       Index r = 0;
       for (; r + kMostRows <= count; r += kMostRows)
-        multiply_panel<kMostRows>(p, v + r * stride, stride, out + r * padded_n_);
-      for (; r < count; ++r) multiply_panel<1>(p, v + r * stride, stride, out + r * padded_n_);
-    }
+        multiply_panels<kMostRows, panels()>(p, v + r * stride, stride, out + r * padded_n_);
+      for (; r < count; ++r)
+        multiply_panels<1, panels()>(p, v + r * stride, stride, out + r * padded_n_);
+    });
   }
 
-  Index panels() const { return padded_n_ / kPanel; }
+  // Calls body(integral_constant<panels>, first) over all panels, a few at once.
+  template <class Body>
+  void each_panels(Body&& body) const {
+    Index p = 0;
+    for (; p + kMostPanels <= padded_n_ / kPanel; p += kMostPanels)
+      body(std::integral_constant<int, kMostPanels>{}, p);
+    for (; p < padded_n_ / kPanel; ++p) body(std::integral_constant<int, 1>{}, p);
+  }
 
-  // The same for the samples of one panel and R vectors.
-  template <int R>
-  void multiply_panel(Index panel, const double* v, Index stride, T* out) const {
-    if constexpr (R > kMostRows) {
-      multiply_panel<kMostRows>(panel, v, stride, out);
-      multiply_panel<R - kMostRows>(panel, v + kMostRows * stride, stride,
-                                    out + kMostRows * padded_n_);
+  // The same for the samples of P panels and R vectors.
+  template <int R, int P>
+  void multiply_panels(Index first, const double* v, Index stride, T* out) const {
+    constexpr int kRows = kMostSums / (2 * P);  // that stay in registers
+    if constexpr (R > kRows) {
+      constexpr int kHalf = (R + 1) / 2;
+      multiply_panels<kHalf, P>(first, v, stride, out);
+      multiply_panels<R - kHalf, P>(first, v + kHalf * stride, stride, out + kHalf * padded_n_);
     } else {
-      typename S::Vector sums[R][2] = {};
-      const T* x = panels_.data() + panel * d_ * kPanel;
+      typename S::Vector sums[R][2 * P] = {};
+      const T* x = panels_.data() + first * d_ * kPanel;
       for (Index k = 0; k < d_; ++k) {
-        const typename S::Vector x0 = S::load(x + k * kPanel);
-        const typename S::Vector x1 = S::load(x + k * kPanel + S::kLanes);
+        typename S::Vector inputs[2 * P];
+        micro::unroll<2 * P>(FEATCORE_EACH(q) {
+          inputs[q] = S::load(x + (q / 2 * d_ + k) * kPanel + q % 2 * S::kLanes);
+        });
         micro::unroll<R>(FEATCORE_EACH(r) {
           const typename S::Vector factor = S::fill(static_cast<T>(v[r * stride + k]));
-          sums[r][0] += factor * x0;
-          sums[r][1] += factor * x1;
+          micro::unroll<2 * P>(FEATCORE_EACH(q) { sums[r][q] += factor * inputs[q]; });
         });
       }
       micro::unroll<R>(FEATCORE_EACH(r) {
-        T* at = out + r * padded_n_ + panel * kPanel;
-        S::store(at, sums[r][0]);
-        S::store(at + S::kLanes, sums[r][1]);
+        micro::unroll<2 * P>(FEATCORE_EACH(q) {
+          S::store(out + r * padded_n_ + first * kPanel + q * S::kLanes, sums[r][q]);
+        });
       });
     }
+  }
+
+  // The inputs in blocks of `kWide` vectors, and of one at the end: calls body(integral_constant
+  // <vectors>, first input, block). A block has its inputs of all samples, side by side.
+  static constexpr int kWide = kVectorBytes == 64 ? 3 : 2;
+  template <class Body>
+  void each_block(Body&& body) const {
+    constexpr Index kLanes = Simd<double>::kLanes;
+    Index k = 0;
+    for (; k + kWide * kLanes <= padded_d_; k += kWide * kLanes)
+      body(std::integral_constant<int, kWide>{}, k, blocks_.data() + k * n_);
+    for (; k < padded_d_; k += kLanes)
+      body(std::integral_constant<int, 1>{}, k, blocks_.data() + k * n_);
   }
 
  private:
@@ -252,8 +281,10 @@ class FlowSamples {
   static constexpr Index kMostGram = 6000;  // samples whose products are kept: 288 MB in float64
 
   static constexpr Index kPanel = 2 * S::kLanes;
-  // Vectors at once: their sums of a panel stay in registers.
-  static constexpr int kMostRows = kVectorBytes == 64 ? 9 : 6;
+  // Vectors of sums that stay in registers, and panels that are multiplied together.
+  static constexpr int kMostSums = kVectorBytes == 64 ? 24 : 12;
+  static constexpr int kMostPanels = kVectorBytes == 64 ? 2 : 1;
+  static constexpr int kMostRows = 6;
 
   Index whole_d_;
   Index n_ = 0;
@@ -266,8 +297,9 @@ class FlowSamples {
   std::vector<Index> starts_;    // by line, into members_
   std::vector<Index> members_;
   bool mirrored_ = false;
-  Buffer<double> rows_;
-  Buffer<T> panels_;  // (padded_n / kPanel, d, kPanel)
+  Buffer<double> rows_;    // (n, padded_d)
+  Buffer<double> blocks_;  // the same, as each_block has them
+  Buffer<T> panels_;       // (padded_n / kPanel, d, kPanel)
   Buffer<T> norms_;
   Buffer<T> gram_;
 };

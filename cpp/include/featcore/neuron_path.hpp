@@ -94,11 +94,11 @@ class NeuronPath {
  private:
   using D = Simd<double>;
 
-  static constexpr Index kMostBatch = 16;
-  // Of the fields of a batch, in numbers: they stay in the second-level cache, or near it.
-  static constexpr Index kBatchMemory = 2 * 1024 * 1024 / static_cast<Index>(sizeof(T));
-  // Samples whose rows stay there while the neurons of a batch add them up.
-  static constexpr Index kTileMemory = 1024 * 1024 / static_cast<Index>(sizeof(double));
+  static constexpr Index kMostBatch = 64;
+  // Of the fields of a batch, in numbers.
+  static constexpr Index kBatchMemory = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
+  // Samples whose part of a block stays near while a batch adds it up.
+  static constexpr Index kTile = 256;
 
   // Calls body(integral_constant<terms>).
   template <int L = 4, class Body>
@@ -329,6 +329,19 @@ class NeuronPath {
     u = rows().template fields<L>(i);
   }
 
+  // The samples whose jumps make V of a prepared neuron, and those of them that are in a tile.
+  struct List {
+    std::vector<Index> items;
+    double sign = 1;
+    const Index* begin = nullptr;
+    const Index* end = nullptr;
+
+    void advance(Index limit) {
+      begin = end;
+      while (end != items.data() + items.size() && *end < limit) ++end;
+    }
+  };
+
   // From here on V, w, U and z are those of a slot.
   void enter(Index slot) {
     w_ = directions_.data() + slot * (kTerms + 1) * samples_->padded_d();
@@ -354,33 +367,30 @@ class NeuronPath {
       list.items.clear();
       for (Index i = 0; i < n; ++i)
         if ((side[i] > 0) == (list.sign > 0)) list.items.push_back(i);
-      list.next = 0;
+      list.begin = list.end = list.items.data();
       const double* base = list.sign > 0 ? view.off : view.on;
       for (int l = 0; l < L; ++l) std::copy_n(base + l * padded_d, padded_d, direction(l));
     }
-    const Index tile = std::max<Index>(1, kTileMemory / padded_d);
-    for (Index end = std::min(tile, n);; end = std::min(end + tile, n)) {
-      for (Index slot = 0; slot < count; ++slot) {
-        if (worker.stop(2.0 * static_cast<double>(tile * padded_d))) return;
-        enter(slot);
-        List& list = lists_[static_cast<std::size_t>(slot)];
-        const auto first = static_cast<std::size_t>(list.next);
-        auto last = first;
-        while (last < list.items.size() && list.items[last] < end) ++last;
-        list.next = static_cast<Index>(last);
-        add_rows<L>(view.jumps, list.items.data() + first, static_cast<Index>(last - first),
-                    list.sign);
-      }
-      if (end == n) break;
+    const Index tiles = ceil_div(n, kTile);
+    for (Index tile = 0; tile < tiles; ++tile) {
+      if (worker.stop(static_cast<double>(count * kTile * padded_d))) return;
+      for (Index slot = 0; slot < count; ++slot)
+        lists_[static_cast<std::size_t>(slot)].advance((tile + 1) * kTile);
+      samples_->each_block([&](auto vectors, Index k, const double* block) {
+        for (Index slot = 0; slot < count; ++slot) {
+          enter(slot);
+          add_rows<L, vectors()>(view.jumps, lists_[static_cast<std::size_t>(slot)], block, k);
+        }
+      });
     }
     // z = X w and U = X V
-    for (Index p = 0; p < samples_->panels(); ++p) {
+    samples_->each_panels([&](auto panels, Index p) {
       if (worker.stop(static_cast<double>(count * padded_d))) return;
       for (Index slot = 0; slot < count; ++slot) {
         enter(slot);
-        samples_->template multiply_panel<L + 1>(p, w_, padded_d, z_);
+        samples_->template multiply_panels<L + 1, panels()>(p, w_, padded_d, z_);
       }
-    }
+    });
   }
 
   // Sides, M and Q at the start of a step.
@@ -423,35 +433,30 @@ class NeuronPath {
     return D::sum(sum);
   }
 
-  // V += sign * sum over `items` of their jumps.
-  template <int L>
-  void add_rows(const double* jumps, const Index* items, Index count, double sign) {
+  // Adds the jumps of a list's samples to a block of V.
+  template <int L, int Vectors>
+  void add_rows(const double* jumps, const List& list, const double* block, Index k) {
     constexpr int kLanes = D::kLanes;
-    constexpr int kWide = L <= 6 && kLanes == 8 ? 3 : (L <= 6 || kLanes == 8 ? 2 : 1);
-    const Index padded = samples_->padded_d();
-    Index k = 0;
-    const auto block = [&](auto width) {
-      constexpr int kBlocks = width();
-      D::Vector sums[L][kBlocks] = {};
-      for (Index q = 0; q < count; ++q) {
-        const double* x = samples_->row(items[q]) + k;
-        const double* r = jumps + items[q] * kTerms;
-        for (int v = 0; v < kBlocks; ++v) {
-          const D::Vector part = D::load(x + v * kLanes);
-          for (int l = 0; l < L; ++l) sums[l][v] += r[l] * part;
-        }
+    constexpr int kMostSums = kVectorBytes == 64 ? 24 : 12;
+    constexpr int kAtOnce = std::clamp(kMostSums / L, 1, Vectors);
+    constexpr Index kWidth = Vectors * kLanes;
+    for (int first = 0; first < Vectors; first += kAtOnce) {
+      typename D::Vector sums[L][kAtOnce] = {};
+      for (const Index* i = list.begin; i != list.end; ++i) {
+        const double* x = block + *i * kWidth + first * kLanes;
+        const double* r = jumps + *i * kTerms;
+        typename D::Vector inputs[kAtOnce];
+        micro::unroll<kAtOnce>(FEATCORE_EACH(v) { inputs[v] = D::load(x + v * kLanes); });
+        micro::unroll<L>(FEATCORE_EACH(l) {
+          micro::unroll<kAtOnce>(FEATCORE_EACH(v) { sums[l][v] += r[l] * inputs[v]; });
+        });
       }
       for (int l = 0; l < L; ++l)
-        for (int v = 0; v < kBlocks; ++v) {
-          double* to = direction(l) + k + v * kLanes;
-          D::store(to, D::load(to) + sign * sums[l][v]);
+        for (int v = 0; v < kAtOnce; ++v) {
+          double* to = direction(l) + k + (first + v) * kLanes;
+          D::store(to, D::load(to) + list.sign * sums[l][v]);
         }
-      k += kBlocks * kLanes;
-    };
-    // NOLINTBEGIN(bugprone-infinite-loop): a block moves k
-    while (k + kWide * kLanes <= padded) block(std::integral_constant<int, kWide>());
-    while (k < padded) block(std::integral_constant<int, 1>());
-    // NOLINTEND(bugprone-infinite-loop)
+    }
   }
 
   static V magnitude(V v) { return v > -v ? v : -v; }
@@ -813,13 +818,6 @@ class NeuronPath {
   double squared_gradient_ = 0;
   Terms Q_;
   Terms M_[kTerms];
-  // Which samples' rows make V of a prepared neuron.
-  struct List {
-    std::vector<Index> items;
-    double sign = 1;
-    Index next = 0;
-  };
-
   Index batch_;
   Buffer<T> fields_;           // (batch, 1 + kTerms, padded_n): z and U
   Buffer<double> directions_;  // (batch, 1 + kTerms, padded_d): w and V
