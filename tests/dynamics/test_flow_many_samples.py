@@ -26,16 +26,20 @@ def with_weightless(p, n, seed):
     ("seed", "more"), [*((seed, 400) for seed in SEEDS), (SEEDS[1], 6001), (SEEDS[4], 6001)]
 )
 def test_samples_without_weight_change_nothing(seed, more):
-    """They are crossed, and make windows of what was one search; beyond 6000 no products are kept."""
+    """They are crossed, and make windows of what was one search; beyond 6000 no products are kept.
+
+    At a fine tolerance: at 1e-6 roundings of the weights alone (1e-15, seed 1007) change which steps are rejected,
+    and with them the end by 2e-7.
+    """
     p = random_problem(seed)
     net = fc.TwoLayerNet(p.W, p.a, fc.LeakyReLU(p.slope) if p.slope else fc.ReLU())
     few, many = fc.Dataset(p.x, p.y), with_weightless(p, more, seed)
-    options = {"t_end": 3.0, "rtol": 1e-6, "record": NOTHING, "events": 2**22}
+    rtol = 1e-10
+    options = {"t_end": 3.0, "rtol": rtol, "record": NOTHING, "events": 2**22}
     one = fc.flow(net, few, p.loss, **options)
     other = fc.flow(net, many, p.loss, **options)
-    assert one.outcome.counts["accepted"] == other.outcome.counts["accepted"]
     assert other.outcome.counts["crossings"] > 2 * one.outcome.counts["crossings"]
-    assert gap(one.net, other.net) <= 1e-9
+    assert gap(one.net, other.net) <= 10 * rtol
     assert other.outcome.drift <= 1e-13 * (
         np.linalg.norm(net.W) ** 2 + np.linalg.norm(other.net.W) ** 2
     )

@@ -234,7 +234,9 @@ class EventFlow {
  private:
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
-  static int terms_for(double rtol) { return rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7); }
+  static int terms_for(double rtol) {
+    return rtol > 3e-4 ? 4 : (rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7));
+  }
 
   static constexpr Index kFewChunks = 16;
   static constexpr Index kMostChunks = 64;
