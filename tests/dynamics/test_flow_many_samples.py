@@ -23,7 +23,12 @@ def with_weightless(p, n, seed):
 
 
 @pytest.mark.parametrize(
-    ("seed", "more"), [*((seed, 400) for seed in SEEDS), (SEEDS[1], 6001), (SEEDS[4], 6001)]
+    ("seed", "more"),
+    [
+        *((seed, 400) for seed in SEEDS),
+        pytest.param(SEEDS[1], 6001, marks=pytest.mark.long),
+        (SEEDS[4], 6001),
+    ],
 )
 def test_samples_without_weight_change_nothing(seed, more):
     """They are crossed, and make windows of what was one search; beyond 6000 no products are kept.
