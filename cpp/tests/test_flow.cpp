@@ -136,6 +136,92 @@ TEST(the_error_is_what_was_asked_for) {
     }
 }
 
+template <class T>
+static void check_products(Index n, Index d, Index count) {
+  Problem<T> p = random_problem<T>(n, d, count, 11);
+  for (Index i = 0; i < n; ++i) p.x[at(i * d + d / 2)] = 0;  // an input that no sample has
+  const FlowSamples<T> samples(p.split());
+  CHECK(samples.n() == n);
+  CHECK(samples.d() == d - 1);
+  CHECK(samples.idle_inputs() == std::vector<Index>{d / 2});
+  std::vector<double> w(at(count * samples.padded_d()));
+  for (Index j = 0; j < count; ++j)
+    samples.gather(p.W.data() + j * d, w.data() + j * samples.padded_d());
+  Buffer<T> out(count * samples.padded_n());
+  samples.multiply(w.data(), samples.padded_d(), count, out.data());
+  for (Index j = 0; j < count; ++j)
+    for (Index i = 0; i < n; ++i) {
+      double sum = 0, size = 0;
+      for (Index k = 0; k < d; ++k) {
+        const double part =
+            static_cast<double>(p.W[at(j * d + k)]) * static_cast<double>(p.x[at(i * d + k)]);
+        sum += part;
+        size += std::abs(part);
+      }
+      CHECK_CLOSE(
+          out.data()[j * samples.padded_n() + i], sum,
+          static_cast<double>(d) * static_cast<double>(std::numeric_limits<T>::epsilon()) * size);
+    }
+}
+
+TEST(products_of_samples_and_vectors) {
+  for (const Index n : {2, 17, 64, 100})
+    for (const Index d : {3, 9, 31})
+      for (const Index count : {1, 5, 6, 9}) {
+        check_products<double>(n, d, count);
+        check_products<float>(n, d, count);
+      }
+}
+
+// With v = 0 but for what is given here, a is constant: z_i is the integral of its field.
+TEST(the_first_of_several_crossings_is_found) {
+  constexpr int L = 4;
+  constexpr Index kCount = 16;
+  NeuronSeries series;
+  const Terms M[kTerms] = {};
+  series.expand({1, 1, 1, 0, 0}, L, -1, 2, Terms{}, M, 2);  // dz/ds = 2 U(s)
+  Buffer<double> z(kCount), side(kCount), U(kTerms * kCount);
+  const auto set = [&](Index i, double start, double on, double u0, double u1) {
+    z.data()[i] = start;
+    side.data()[i] = on;
+    U.data()[i] = u0;
+    U.data()[kCount + i] = u1;
+  };
+  const SampleRows<double> rows{z.data(), side.data(), U.data(), kCount, kCount};
+  CrossingSearch<double> search;
+  CHECK(search.first<L>(rows, series, 2).sample == -1);
+  set(1, 1.0, 1, -0.5, 0);    // z = 1 - tau
+  set(3, -0.6, -1, 0.25, 0);  // at tau = 1.2
+  set(4, 0.1, 1, 1, 0);       // goes away
+  set(7, 0.0, 1, 0.5, 0);     // has just crossed
+  set(12, -9.0, -1, 1, 0);    // is too far away
+  auto found = search.first<L>(rows, series, 2);
+  CHECK(found.sample == 1);
+  CHECK_CLOSE(found.tau, 1.0, 1e-14);
+  CHECK(search.first<L>(rows, series, 0.9).sample == -1);
+  // z = 0.15 + 2 (-0.8 tau + tau (tau + 2 s0) / 2 + ...), to and fro: 2 U(s) = 2 s + 0.4, from
+  // z = 0.15: z(tau) = 0.15 - 1.6 tau + tau^2, which is back above 0 at the end
+  set(9, 0.15, 1, 0.2, 1);
+  found = search.first<L>(rows, series, 2);
+  CHECK(found.sample == 9);
+  CHECK_CLOSE(found.tau, 0.8 - std::sqrt(0.64 - 0.15), 1e-14);
+}
+
+TEST(many_samples_are_followed_in_windows) {
+  Problem<double> p = random_problem<double>(300, 6, 40, 13);
+  for (Index i = 0; i < p.n; ++i) p.x[at(i * p.d)] += 2 * p.y[at(i)];
+  for (double& w : p.W) w *= 1e-3;
+  for (double& a : p.a) a *= 1e-3;
+  for (const double slope : {0.0, 0.2}) {
+    const ObjectiveSpec spec{Loss::logistic, true, 0.01, 0};
+    const Ended<double> exact = event_flow(p, 8.0, 1e-9, 1, spec, slope);
+    CHECK(exact.outcome.status == FlowStatus::reached_end);
+    CHECK(exact.outcome.counts.crossings > p.n * p.m / 4);
+    for (const double rtol : {1e-4, 1e-6})
+      CHECK(distance(event_flow(p, 8.0, rtol, 1, spec, slope), exact) <= 5 * rtol);
+  }
+}
+
 TEST(balance_is_conserved_to_rounding) {
   Problem<double> p = random_problem<double>(50, 4, 40, 5);
   for (double& w : p.W) w *= 0.01;

@@ -63,7 +63,7 @@ class EventFlow {
         n_(objective.split().n),
         samples_(objective.split()),
         grid_(terms_for(options.rtol), 2 * terms_for(options.rtol) - 2),
-        chunks_(net.m, std::clamp(net.m / 16, kFewChunks, kMostChunks), 1),
+        chunks_(net.m, std::clamp(net.m / 48, kFewChunks, kMostChunks), 1),
         stride_((samples_.mirrored() ? 2 : 1) * samples_.padded_n()),
         chunk_size_((grid_.points() - 1) * stride_),
         sums_(chunks_.pieces() * chunk_size_),
@@ -121,13 +121,22 @@ class EventFlow {
           .for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
             T* sums = sums_.data() + chunk * chunk_size_;
             std::fill_n(sums, stride_, T(0));
-            Buffer<T> z(padded);
+            constexpr Index kRows = 8;
+            Buffer<double> w(kRows * samples_.padded_d());
+            Buffer<T> z(kRows * padded);
             for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk); ++j) {
-              if (worker.stop()) return;
-              samples_.multiply(state_.W.data() + j * d_, z.data());
+              const Index row = (j - chunks_.begin(chunk)) % kRows;
+              if (row == 0) {
+                if (worker.stop()) return;
+                const Index rows = std::min(kRows, chunks_.end(chunk) - j);
+                for (Index q = 0; q < rows; ++q)
+                  samples_.gather(state_.W.data() + (j + q) * d_,
+                                  w.data() + q * samples_.padded_d());
+                samples_.multiply(w.data(), samples_.padded_d(), rows, z.data());
+              }
               const T a = state_.a[size(j)];
               for (Index u = 0; u < lines; ++u) {
-                const T zu = z.data()[u];
+                const T zu = z.data()[row * padded + u];
                 if (zu > 0) state_.sides[size(j * lines + u)] = 1;
                 sums[u] += a * (zu > 0 ? zu : static_cast<T>(slope_) * zu);
                 if (samples_.mirrored()) sums[padded + u] += a * zu;
@@ -227,7 +236,9 @@ class EventFlow {
  private:
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
-  static int terms_for(double rtol) { return rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7); }
+  static int terms_for(double rtol) {
+    return rtol > 3e-4 ? 4 : (rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7));
+  }
 
   static constexpr Index kFewChunks = 16;
   static constexpr Index kMostChunks = 64;
@@ -388,13 +399,21 @@ class EventFlow {
       events.clear();
       NeuronPath<T>& path = paths_[static_cast<std::size_t>(worker.id)];
       Part part;
-      for (Index j = chunks_.begin(chunk); j < chunks_.end(chunk) && part.good; ++j) {
+      const Index first = chunks_.begin(chunk);
+      const Index last = chunks_.end(chunk);
+      const Index lines = samples_.n();
+      for (Index j = first; j < last && part.good; ++j) {
         if (worker.stop()) return;
+        const Index slot = (j - first) % path.batch();
+        if (slot == 0)
+          path.prepare(view, std::min(path.batch(), last - j), from.W.data() + j * d_, d_,
+                       from.sides.data() + j * lines, worker);
         const std::size_t before = events.size();
-        part.good = path.carry(view, from.W.data() + j * d_, from.a[size(j)],
-                               from.sides.data() + j * samples_.n(), sums, to.W.data() + j * d_,
-                               to.a.data() + j, to.sides.data() + j * samples_.n(), events, worker);
-        part.squared_gradient += path.squared_gradient();
+        T* w = to.W.data() + j * d_;
+        part.good = path.carry(view, slot, from.a[size(j)], from.sides.data() + j * lines, sums, w,
+                               to.a.data() + j, to.sides.data() + j * lines, events, worker);
+        part.squared_gradient +=
+            path.squared_gradient() + move_idle(view, from.W.data() + j * d_, w);
         for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
       }
       parts_[size(chunk)] = part;
@@ -402,6 +421,21 @@ class EventFlow {
     bool good = true;
     for (const Part& part : parts_) good = good && part.good;
     return good;
+  }
+
+  // Weights of inputs that no sample has feel the decay only. Returns their part of the squared
+  // gradient.
+  double move_idle(const StepView& view, const T* w, T* w_end) const {
+    const NeuronRates& rates = view.rates;
+    const double factor = std::exp(-rates.half * rates.decay_W * (view.end + 1));
+    double squared = 0;
+    for (const Index k : samples_.idle_inputs()) {
+      const double weight = factor * static_cast<double>(w[k]);
+      w_end[k] = static_cast<T>(weight);
+      squared += weight * weight;
+    }
+    const double decay = rates.W != 0 ? rates.decay_W / rates.W : 0.0;
+    return decay * decay * squared;
   }
 
   // Fits polynomials to the residuals at the points.
@@ -463,7 +497,7 @@ class EventFlow {
       double* sum = sums.data() + (objective_->split().y[i] > 0 ? 0 : samples_.padded_d());
       const double* x = samples_.row(samples_.line(i));
       const double weight = worst_integral[i] * samples_.factor(i);
-      for (Index k = 0; k < d_; ++k) sum[k] += weight * x[k];
+      for (Index k = 0; k < samples_.d(); ++k) sum[k] += weight * x[k];
     }
     double together = 0;
     for (const double sum : sums) together += sum * sum;

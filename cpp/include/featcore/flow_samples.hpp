@@ -10,6 +10,7 @@
 #include <numeric>
 #include <vector>
 
+#include "featcore/micro.hpp"
 #include "featcore/panels.hpp"
 #include "featcore/parallel.hpp"
 
@@ -21,44 +22,58 @@ class FlowSamples {
   using S = Simd<T>;
 
   // The samples must outlive this.
-  explicit FlowSamples(const SplitView<T>& split)
-      : d_(split.d), padded_d_(ceil_div(split.d, kRowBlock) * kRowBlock) {
+  explicit FlowSamples(const SplitView<T>& split) : whole_d_(split.d) {
+    find_inputs(split);
     find_lines(split);
-    // NOLINTBEGIN(cppcoreguidelines-prefer-member-initializer): the lines are found first
+    // NOLINTBEGIN(cppcoreguidelines-prefer-member-initializer): inputs and lines are found first
+    d_ = static_cast<Index>(inputs_.size());
+    padded_d_ = padded<double>(d_, kRowBlock);
     n_ = static_cast<Index>(starts_.size()) - 1;
-    padded_n_ = ceil_div(n_, 2 * S::kLanes) * 2 * S::kLanes;
+    padded_n_ = padded<T>(n_, kPanel);
     rows_ = Buffer<double>(n_ * padded_d_);
-    columns_ = Buffer<T>(d_ * padded_n_);
+    panels_ = Buffer<T>(d_ * padded_n_);
     norms_ = Buffer<T>(padded_n_);
     // NOLINTEND(cppcoreguidelines-prefer-member-initializer)
     for (Index u = 0; u < n_; ++u) {
-      const T* x = split.x + members_[size(starts_[size(u)])] * d_;
+      const T* x = split.x + members_[size(starts_[size(u)])] * whole_d_;
+      T* panel = panels_.data() + u / kPanel * d_ * kPanel + u % kPanel;
       double squared = 0;
       for (Index k = 0; k < d_; ++k) {
-        rows_.data()[u * padded_d_ + k] = static_cast<double>(x[k]);
-        columns_.data()[k * padded_n_ + u] = x[k];
-        squared += static_cast<double>(x[k]) * static_cast<double>(x[k]);
+        const T value = x[inputs_[size(k)]];
+        rows_.data()[u * padded_d_ + k] = static_cast<double>(value);
+        panel[k * kPanel] = value;
+        squared += static_cast<double>(value) * static_cast<double>(value);
       }
       norms_.data()[u] = static_cast<T>(std::sqrt(squared));
     }
+    blocks_ = Buffer<double>(n_ * padded_d_);
+    each_block([&](auto vectors, Index k, const double* block) {
+      constexpr Index kWidth = vectors() * Simd<double>::kLanes;
+      double* out = blocks_.data() + (block - blocks_.data());
+      for (Index u = 0; u < n_; ++u) std::copy_n(row(u) + k, kWidth, out + u * kWidth);
+    });
   }
 
   // Keeps all products <x_i, x_b> from now on, unless there are too many.
   void multiply_all(const Team& team) {
     if (n_ > kMostGram) return;
     gram_ = Buffer<T>(n_ * padded_n_);
+    constexpr Index kRows = 48;
     team.for_work(2.0 * static_cast<double>(n_ * n_) * static_cast<double>(d_))
-        .for_each(n_,
-                  [&](Index i, const Worker&) { multiply(row(i), gram_.data() + i * padded_n_); });
+        .for_each(ceil_div(n_, kRows), [&](Index block, const Worker&) {
+          const Index first = block * kRows;
+          multiply(row(first), padded_d_, std::min(kRows, n_ - first),
+                   gram_.data() + first * padded_n_);
+        });
   }
 
-  // Lines; `row`, `column` and `norm` are of the first sample of each.
+  // Lines, and inputs in which samples differ from 0: weights of others do not move. `row` and
+  // `norm` are of the first sample of a line.
   Index n() const { return n_; }
   Index d() const { return d_; }
-  Index padded_n() const { return padded_n_; }  // a multiple of two vectors
+  Index padded_n() const { return padded_n_; }  // a multiple of kPanel
   Index padded_d() const { return padded_d_; }
   const double* row(Index i) const { return rows_.data() + i * padded_d_; }
-  const T* column(Index k) const { return columns_.data() + k * padded_n_; }
   double norm(Index i) const { return static_cast<double>(norms_.data()[i]); }
   const T* norms() const { return norms_.data(); }
 
@@ -74,46 +89,133 @@ class FlowSamples {
   // Whether some sample is on the far side of its line.
   bool mirrored() const { return mirrored_; }
 
+  // Weights in the order of `row`, and back; those of other inputs are left alone.
+  void gather(const T* whole, double* w) const {
+    for (Index k = 0; k < d_; ++k) w[k] = static_cast<double>(whole[inputs_[size(k)]]);
+  }
+  void scatter(const double* w, T* whole) const {
+    for (Index k = 0; k < d_; ++k) whole[inputs_[size(k)]] = static_cast<T>(w[k]);
+  }
+  // Inputs that are 0 in all samples.
+  const std::vector<Index>& idle_inputs() const { return idle_inputs_; }
+
+  bool keeps_products() const { return gram_.size() > 0; }
   // <x_i, x_b> for all i; in `scratch` unless kept.
   const T* products(Index b, T* scratch) const {
-    if (gram_.size() > 0) return gram_.data() + b * padded_n_;
-    multiply(row(b), scratch);
+    if (keeps_products()) return gram_.data() + b * padded_n_;
+    multiply(row(b), padded_d_, 1, scratch);
     return scratch;
   }
 
-  // out_i = <x_i, v>
-  template <class V>
-  void multiply(const V* v, T* out) const {
-    std::fill_n(out, padded_n_, T(0));
-    for (Index k = 0; k < d_; ++k) {
-      const typename S::Vector factor = S::fill(static_cast<T>(v[k]));
-      for (Index i = 0; i < padded_n_; i += S::kLanes)
-        S::store(out + i, S::load(out + i) + factor * S::load(column(k) + i));
+  double product(Index i, Index k) const {
+    using D = Simd<double>;
+    typename D::Vector sum{};
+    for (Index q = 0; q < padded_d_; q += D::kLanes)
+      sum += D::load(row(i) + q) * D::load(row(k) + q);
+    return D::sum(sum);
+  }
+
+  // out_ri = <x_i, v_r> for `count` vectors, `stride` apart; out is (count, padded_n).
+  void multiply(const double* v, Index stride, Index count, T* out) const {
+    each_panels([&](auto panels, Index p) {
+      Index r = 0;
+      for (; r + kMostRows <= count; r += kMostRows)
+        multiply_panels<kMostRows, panels()>(p, v + r * stride, stride, out + r * padded_n_);
+      for (; r < count; ++r)
+        multiply_panels<1, panels()>(p, v + r * stride, stride, out + r * padded_n_);
+    });
+  }
+
+  // Calls body(integral_constant<panels>, first) over all panels, a few at once.
+  template <class Body>
+  void each_panels(Body&& body) const {
+    Index p = 0;
+    for (; p + kMostPanels <= padded_n_ / kPanel; p += kMostPanels)
+      body(std::integral_constant<int, kMostPanels>{}, p);
+    for (; p < padded_n_ / kPanel; ++p) body(std::integral_constant<int, 1>{}, p);
+  }
+
+  // The same for the samples of P panels and R vectors.
+  template <int R, int P>
+  void multiply_panels(Index first, const double* v, Index stride, T* out) const {
+    constexpr int kRows = kMostSums / (2 * P);  // that stay in registers
+    if constexpr (R > kRows) {
+      constexpr int kHalf = (R + 1) / 2;
+      multiply_panels<kHalf, P>(first, v, stride, out);
+      multiply_panels<R - kHalf, P>(first, v + kHalf * stride, stride, out + kHalf * padded_n_);
+    } else {
+      typename S::Vector sums[R][2 * P] = {};
+      const T* x = panels_.data() + first * d_ * kPanel;
+      for (Index k = 0; k < d_; ++k) {
+        typename S::Vector inputs[2 * P];
+        micro::unroll<2 * P>(FEATCORE_EACH(q) {
+          inputs[q] = S::load(x + (q / 2 * d_ + k) * kPanel + q % 2 * S::kLanes);
+        });
+        micro::unroll<R>(FEATCORE_EACH(r) {
+          const typename S::Vector factor = S::fill(static_cast<T>(v[r * stride + k]));
+          micro::unroll<2 * P>(FEATCORE_EACH(q) { sums[r][q] += factor * inputs[q]; });
+        });
+      }
+      micro::unroll<R>(FEATCORE_EACH(r) {
+        micro::unroll<2 * P>(FEATCORE_EACH(q) {
+          S::store(out + r * padded_n_ + first * kPanel + q * S::kLanes, sums[r][q]);
+        });
+      });
     }
+  }
+
+  // The inputs in blocks of `kWide` vectors, and of one at the end: calls body(integral_constant
+  // <vectors>, first input, block). A block has its inputs of all samples, side by side.
+  static constexpr int kWide = kVectorBytes == 64 ? 3 : 2;
+  template <class Body>
+  void each_block(Body&& body) const {
+    constexpr Index kLanes = Simd<double>::kLanes;
+    Index k = 0;
+    for (; k + kWide * kLanes <= padded_d_; k += kWide * kLanes)
+      body(std::integral_constant<int, kWide>{}, k, blocks_.data() + k * n_);
+    for (; k < padded_d_; k += kLanes)
+      body(std::integral_constant<int, 1>{}, k, blocks_.data() + k * n_);
   }
 
  private:
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
+  // The length of rows of `count` numbers, a multiple of `unit`: not one of a page, for the rows of
+  // a neuron are read side by side and would share their places in the cache.
+  template <class V>
+  static Index padded(Index count, Index unit) {
+    constexpr Index kPage = 4096 / static_cast<Index>(sizeof(V));
+    const Index length = std::max<Index>(1, ceil_div(count, unit)) * unit;
+    return length % kPage == 0 ? length + unit : length;
+  }
+
+  void find_inputs(const SplitView<T>& split) {
+    std::vector<char> seen(size(whole_d_), 0);
+    for (Index i = 0; i < split.n; ++i)
+      for (Index k = 0; k < whole_d_; ++k)
+        if (split.x[i * whole_d_ + k] != T(0)) seen[size(k)] = 1;
+    for (Index k = 0; k < whole_d_; ++k) (seen[size(k)] != 0 ? inputs_ : idle_inputs_).push_back(k);
+  }
+
   // Samples sorted by a projection of their directions: neighbours are compared.
   void find_lines(const SplitView<T>& split) {
     const Index n = split.n;
-    std::vector<double> unit(size(n * d_)), key(size(n));
+    std::vector<double> unit(size(n * whole_d_)), key(size(n));
     std::vector<double> lengths(size(n));
     for (Index i = 0; i < n; ++i) {
       double largest = 0, squared = 0;
-      for (Index k = 0; k < d_; ++k)
-        largest = std::max(largest, std::abs(static_cast<double>(split.x[i * d_ + k])));
+      for (Index k = 0; k < whole_d_; ++k)
+        largest = std::max(largest, std::abs(static_cast<double>(split.x[i * whole_d_ + k])));
       const double scale = largest > 0 ? 1 / largest : 0;
-      for (Index k = 0; k < d_; ++k) {
-        const double value = scale * static_cast<double>(split.x[i * d_ + k]);
-        unit[size(i * d_ + k)] = value;
+      for (Index k = 0; k < whole_d_; ++k) {
+        const double value = scale * static_cast<double>(split.x[i * whole_d_ + k]);
+        unit[size(i * whole_d_ + k)] = value;
         squared += value * value;
       }
       lengths[size(i)] = largest * std::sqrt(squared);
       double projection = 0;
-      for (Index k = 0; k < d_; ++k) {
-        double& value = unit[size(i * d_ + k)];
+      for (Index k = 0; k < whole_d_; ++k) {
+        double& value = unit[size(i * whole_d_ + k)];
         if (squared > 0) value /= std::sqrt(squared);
         projection += value * std::cos(1.0 + static_cast<double>(k));
       }
@@ -125,7 +227,7 @@ class FlowSamples {
                      [&](Index i, Index k) { return key[size(i)] < key[size(k)]; });
     // Several roundings of a unit vector, and of its projection.
     const double same = 8 * static_cast<double>(std::numeric_limits<T>::epsilon());
-    const double near = same * std::sqrt(static_cast<double>(d_));
+    const double near = same * std::sqrt(static_cast<double>(whole_d_));
     std::vector<Index> first(size(n));  // sample of the line, the smallest
     std::vector<double> sign(size(n), 1.0);
     for (Index p = 0; p < n; ++p) {
@@ -136,11 +238,12 @@ class FlowSamples {
         const Index other = order[size(q)];
         if (!(lengths[size(other)] > 0) || first[size(other)] != other) continue;
         double cosine = 0, gap = 0;
-        for (Index k = 0; k < d_; ++k)
-          cosine += unit[size(i * d_ + k)] * unit[size(other * d_ + k)];
+        for (Index k = 0; k < whole_d_; ++k)
+          cosine += unit[size(i * whole_d_ + k)] * unit[size(other * whole_d_ + k)];
         const double side = cosine > 0 ? 1 : -1;
-        for (Index k = 0; k < d_; ++k)
-          gap = std::max(gap, std::abs(unit[size(i * d_ + k)] - side * unit[size(other * d_ + k)]));
+        for (Index k = 0; k < whole_d_; ++k)
+          gap = std::max(gap, std::abs(unit[size(i * whole_d_ + k)] -
+                                       side * unit[size(other * whole_d_ + k)]));
         if (gap > same) continue;
         first[size(i)] = other;
         sign[size(i)] = side;
@@ -177,17 +280,26 @@ class FlowSamples {
   static constexpr Index kRowBlock = 64 / static_cast<Index>(sizeof(double));
   static constexpr Index kMostGram = 6000;  // samples whose products are kept: 288 MB in float64
 
+  static constexpr Index kPanel = 2 * S::kLanes;
+  // Vectors of sums that stay in registers, and panels that are multiplied together.
+  static constexpr int kMostSums = kVectorBytes == 64 ? 24 : 12;
+  static constexpr int kMostPanels = kVectorBytes == 64 ? 2 : 1;
+  static constexpr int kMostRows = 6;
+
+  Index whole_d_;
   Index n_ = 0;
-  Index d_;
+  Index d_ = 0;
   Index padded_n_ = 0;
-  Index padded_d_;
+  Index padded_d_ = 0;
+  std::vector<Index> inputs_, idle_inputs_;
   std::vector<Index> lines_;     // by sample
   std::vector<double> factors_;  // by sample
   std::vector<Index> starts_;    // by line, into members_
   std::vector<Index> members_;
   bool mirrored_ = false;
-  Buffer<double> rows_;
-  Buffer<T> columns_;
+  Buffer<double> rows_;    // (n, padded_d)
+  Buffer<double> blocks_;  // the same, as each_block has them
+  Buffer<T> panels_;       // (padded_n / kPanel, d, kPanel)
   Buffer<T> norms_;
   Buffer<T> gram_;
 };

@@ -8,6 +8,8 @@
 #include <limits>
 #include <vector>
 
+#include "featcore/crossing_search.hpp"
+#include "featcore/crossing_window.hpp"
 #include "featcore/eigen.hpp"
 #include "featcore/flow_samples.hpp"
 #include "featcore/neuron_series.hpp"
@@ -40,7 +42,7 @@ struct StepView {
   double end = 1;
 };
 
-// One a thread: scratch memory, and the neuron that is on its way.
+// One a thread: neurons at the start of their paths, and the one that is on its way.
 template <class T>
 class NeuronPath {
  public:
@@ -50,44 +52,74 @@ class NeuronPath {
   NeuronPath(const FlowSamples<T>& samples, double slope)
       : samples_(&samples),
         slope_(slope),
-        U_(kTerms * samples.padded_n()),
-        z_(samples.padded_n()),
+        batch_(
+            std::clamp(kBatchMemory / ((kTerms + 1) * samples.padded_n()), Index{1}, kMostBatch)),
+        fields_(batch_ * (kTerms + 1) * samples.padded_n()),
+        directions_(batch_ * (kTerms + 1) * samples.padded_d()),
         side_(samples.padded_n()),
         products_(samples.padded_n()),
-        V_(kTerms * samples.padded_d()),
-        w_(samples.padded_d()) {}
-
-  // Carries neuron (w, a), on `sides` of the samples, from s = -1 to view.end, and adds a
-  // sigma(z_i) to f, (points, padded_n); with mirrored samples (points, 2, padded_n), the second
-  // being a z_i. Writes w, a and sides at the end. Events are appended with s for time. False if it
-  // is not finite or does not get on.
-  bool carry(const StepView& view, const T* w, T a, const std::int8_t* sides, T* f, T* w_end,
-             T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
-             const Worker& worker) {
-    switch (view.terms) {
-      case 4:
-        return carry_terms<4>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
-      case 5:
-        return carry_terms<5>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
-      case 6:
-        return carry_terms<6>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
-      case 7:
-        return carry_terms<7>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
-      default:
-        return carry_terms<8>(view, w, a, sides, f, w_end, a_end, sides_end, events, worker);
-    }
+        window_(samples) {
+    for (Index slot = 0; slot < batch_; ++slot) lists_.emplace_back();
   }
 
-  // Squared norm of the objective's gradient at the end of the path, over the layers that move.
+  // Neurons that are prepared together, at most.
+  Index batch() const { return batch_; }
+
+  // Puts `count` neurons, rows of W on rows of sides, at the start of their paths: products with
+  // all samples are many neurons' work at once. W is (count, inputs), of which `inputs` are given.
+  void prepare(const StepView& view, Index count, const T* W, Index inputs,
+               const std::int8_t* sides, const Worker& worker) {
+    with_terms(view.terms,
+               [&](auto terms) { prepare_terms<terms()>(view, count, W, inputs, sides, worker); });
+  }
+
+  // Carries a prepared neuron, with head a, on `sides` of the samples, from s = -1 to view.end, and
+  // adds a sigma(z_i) to f, (points, padded_n); with mirrored samples (points, 2, padded_n), the
+  // second being a z_i. Writes w, its moving inputs only, a and sides at the end. Events are
+  // appended with s for time. False if it is not finite or does not get on.
+  bool carry(const StepView& view, Index slot, T a, const std::int8_t* sides, T* f, T* w_end,
+             T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
+             const Worker& worker) {
+    bool good = false;
+    with_terms(view.terms, [&](auto terms) {
+      good = carry_terms<terms()>(view, slot, a, sides, f, w_end, a_end, sides_end, events, worker);
+    });
+    return good;
+  }
+
+  // Squared norm of the objective's gradient at the end of the path, over the layers and inputs
+  // that move.
   double squared_gradient() const { return squared_gradient_; }
 
  private:
   using D = Simd<double>;
 
+  static constexpr Index kMostBatch = 64;
+  // Of the fields of a batch, in numbers.
+  static constexpr Index kBatchMemory = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
+  // Samples whose part of a block stays near while a batch adds it up.
+  static constexpr Index kTile = 256;
+
+  // Calls body(integral_constant<terms>).
+  template <int L = 4, class Body>
+  static void with_terms(int terms, Body&& body) {
+    if constexpr (L == kTerms) {
+      body(std::integral_constant<int, L>{});
+    } else {
+      if (terms == L)
+        body(std::integral_constant<int, L>{});
+      else
+        with_terms<L + 1>(terms, body);
+    }
+  }
+
   // A held sample is let go once its share is this far outside [0, 1], so that one let go is
   // clearly so and is not held again at once.
   static constexpr double kRelease = 1e-9;
   static constexpr Index kEventsAPoll = 16;
+  // Roundings of z, relative to |w| |x|, that may be left of a zero.
+  static constexpr double kBlur = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
+  static constexpr Index kMostFollowed = 256;  // crossings of a window
   // Of the weight at the start: what is left of it is rounding.
   static constexpr double kRest = 1e-13;
 
@@ -96,18 +128,26 @@ class NeuronPath {
     Terms coefficient;  // of x_b in v(s), between none of the jump and all of it
   };
 
+  struct Event {
+    enum Kind { none, crossing, release, head };
+    Kind kind = none;
+    double tau = 0;
+    Index sample = -1;
+  };
+
   template <int L>
-  bool carry_terms(const StepView& view, const T* w, T a, const std::int8_t* sides, T* f, T* w_end,
+  bool carry_terms(const StepView& view, Index slot, T a, const std::int8_t* sides, T* f, T* w_end,
                    T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
                    const Worker& worker) {
     view_ = &view;
     events_ = &events;
     a_ = static_cast<double>(a);
     s_ = -1;
-    if (slope_ == 0 && std::all_of(w, w + samples_->d(), [](T value) { return value == T(0); })) {
+    enter(slot);
+    if (slope_ == 0 && std::all_of(w_, w_ + samples_->d(), [](double w) { return w == 0; })) {
       // relu'(0) = 0: it stays
       const NeuronRates& rates = view.rates;
-      std::fill_n(w_end, samples_->d(), T(0));
+      samples_->scatter(w_, w_end);
       *a_end = static_cast<T>(a_ * std::exp(-rates.half * rates.decay_a * (view.end + 1)));
       std::copy_n(sides, samples_->n(), sides_end);
       // what is left is the weight decay of a
@@ -115,10 +155,11 @@ class NeuronPath {
       squared_gradient_ = head * head;
       return true;
     }
-    start<L>(w, sides);
+    start<L>(sides);
     const Index n = samples_->n();
     // Zeno's neuron is the step's problem: a shorter one, or none, will do.
     const Index most_events = 1000 + 20 * n;
+    const bool wide = CrossingWindow<T>::worthwhile(*samples_);
     int point = 0;
     for (Index count = 0;; ++count) {
       double reach = series_.expand(view.rates, L, s_, a_, Q_, M_, view.end - s_);
@@ -134,9 +175,13 @@ class NeuronPath {
       find_event<L>(reach, event);
       const bool last = whole && event.kind == Event::none;
       pour<L>(event.tau, last, f, point);
-      advance<L>(event);
-      if (last) break;
-      if (event.kind != Event::none) settle<L>(event);
+      if (wide && event.kind == Event::crossing && held_.empty() && open_window<L>(event, reach)) {
+        count += follow_window<L>(event, point);
+      } else {
+        advance<L>(event);
+        if (last) break;
+        if (event.kind != Event::none) settle<L>(event);
+      }
       if (!held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_)
         rest();
       if (count > most_events) return false;
@@ -144,26 +189,107 @@ class NeuronPath {
       if (count % kEventsAPoll == kEventsAPoll - 1 && worker.stop()) return true;
     }
     bool finite = std::isfinite(a_);
-    for (Index k = 0; k < samples_->d(); ++k) {
-      w_end[k] = static_cast<T>(w_.data()[k]);
-      finite = finite && std::isfinite(w_.data()[k]);
-    }
+    for (Index k = 0; k < samples_->d(); ++k) finite = finite && std::isfinite(w_[k]);
+    samples_->scatter(w_, w_end);
     *a_end = static_cast<T>(a_);
     measure<L>();
     for (Index i = 0; i < n; ++i) sides_end[i] = static_cast<std::int8_t>(side_.data()[i]);
     return finite;
   }
 
-  double squared_norm_of_w() const { return dot(w_.data(), w_.data(), samples_->padded_d()); }
+  // A window for the samples that cross soon after `event`, the first crossing.
+  template <int L>
+  bool open_window(const Event& event, double reach) {
+    norm_ = std::sqrt(squared_norm_of_w());
+    Terms powers{};
+    double power = 1;
+    for (int l = 0; l < L; ++l) {
+      powers[l] = power;
+      power *= s_;
+    }
+    double squared = 0;  // of v
+    for (int l = 0; l < L; ++l) squared += powers[l] * terms::sum(powers * M_[l]);
+    constexpr double kDrift = 0.1;  // of v
+    constexpr double kCrossings = 16;
+    double size = 0;
+    for (int l = 0; l < L; ++l) size += std::abs(jump(event.sample)[l]);
+    const double drift = std::max(kDrift * std::sqrt(std::max(squared, 0.0)),
+                                  kCrossings * size * samples_->norm(event.sample));
+    // twice what settles ties: until w has twice its norm
+    return window_.template open<L>(rows(), series_, head_sign_, event.tau, reach,
+                                    2 * kBlur * norm_, drift);
+  }
+
+  // Carries the neuron from crossing to crossing of the window just opened, and closes it at the
+  // last one that is clearly there and before the next point. Returns the number of crossings but
+  // one.
+  template <int L>
+  Index follow_window(Event event, int point) {
+    const double until = point < view_->point_count ? view_->points[point] : view_->end;
+    const double largest = 2 * norm_;
+    Index c = window_.item(event.sample);
+    double squared = norm_ * norm_;
+    for (Index crossings = 0;; ++crossings) {
+      typename NeuronSeries::Point here;
+      series_.at(event.tau, here);
+      window_.template advance<L>(here, event.tau);
+      squared *= here.decay * here.decay;
+      for (int l = 0; l < L; ++l)
+        squared += here.A[l] * (2 * here.decay * Q_[l] + terms::sum(here.A * M_[l]));
+      norm_ = std::sqrt(std::max(squared, 0.0));
+      move_scalars<L>(here, event.tau);
+      SampleRows<T>& near = window_.rows();
+      near.z[c] = T(0);
+      event.sample = window_.sample(c);
+      // NOLINTNEXTLINE(readability-simplify-boolean-expr): true of NaN
+      if (!(norm_ <= largest) || window_.tied(c, kBlur * norm_)) {
+        window_.template close<L>(rows(), directions(), w_);
+        settle<L>(event);
+        return crossings;
+      }
+      Terms u;
+      near.template fields<L>(c, u);
+      const bool was_on = near.side[c] > T(0);
+      if (!passes<L>(event.sample, u, was_on)) {
+        window_.template close<L>(rows(), directions(), w_);
+        pass<L>(event.sample);
+        return crossings;
+      }
+      Terms change;
+      terms::load(jump(event.sample), change);
+      if (was_on) change = -change;
+      add_scalars<L>(event.sample, u, T(0), change);
+      window_.template cross<L>(c, change, was_on ? T(-1) : T(1));
+      note(event.sample, was_on ? EventKind::off : EventKind::on);
+      const double left = std::min(window_.left(), until - s_);
+      bool goes_on = window_.holds() && left > 0 && crossings < kMostFollowed;
+      if (goes_on) {
+        const double reach = series_.expand(view_->rates, L, s_, a_, Q_, M_, left);
+        double sign = 0;
+        goes_on = reach > 0 && series_.sign_change(reach, sign) > reach && sign == head_sign_ &&
+                  series_.largest_head(reach) <= window_.head_bound();
+        if (goes_on) {
+          const auto found = search_.template first<L>(near, series_, reach);
+          goes_on = found.sample >= 0;
+          c = found.sample;
+          event.tau = found.tau;
+        }
+      }
+      if (!goes_on) {
+        window_.template close<L>(rows(), directions(), w_);
+        return crossings;
+      }
+    }
+  }
+
+  double squared_norm_of_w() const { return dot(w_, w_, samples_->padded_d()); }
 
   // Held by as many samples as there are inputs: w = 0, where nothing pulls any more (relu'(0) =
   // 0).
   void rest() {
     held_.clear();
-    std::fill_n(w_.data(), w_.size(), 0.0);
-    std::fill_n(V_.data(), V_.size(), 0.0);
-    std::fill_n(U_.data(), U_.size(), T(0));
-    std::fill_n(z_.data(), z_.size(), T(0));
+    std::fill_n(w_, (kTerms + 1) * samples_->padded_d(), 0.0);   // and V
+    std::fill_n(z_, (kTerms + 1) * samples_->padded_n(), T(0));  // and U
     for (Index i = 0; i < samples_->n(); ++i) side_.data()[i] = T(-1);
     Q_ = Terms{};
     for (Terms& terms : M_) terms = Terms{};
@@ -185,68 +311,103 @@ class NeuronPath {
     for (Index k = 0; k < samples_->d(); ++k) {
       double v = 0;
       for (int l = 0; l < L; ++l) v += powers[l] * direction(l)[k];
-      head += w_.data()[k] * v;
-      const double weight = a_ * v - decay * w_.data()[k];
+      head += w_[k] * v;
+      const double weight = a_ * v - decay * w_[k];
       if (rates.W != 0) squared_gradient_ += weight * weight;
     }
     if (rates.a != 0) squared_gradient_ += head * head;
   }
 
-  struct Event {
-    enum Kind { none, crossing, release, head };
-    Kind kind = none;
-    double tau = 0;
-    Index sample = -1;
+  const double* jump(Index i) const { return view_->jumps + i * kTerms; }
+  double* directions() { return V_; }
+  double* direction(int l) { return V_ + l * samples_->padded_d(); }
+  T* field(int l) { return U_ + l * samples_->padded_n(); }
+
+  SampleRows<T> rows() {
+    return {z_, side_.data(), U_, samples_->padded_n(), samples_->padded_n()};
+  }
+
+  template <int L>
+  void load_field(Index i, Terms& u) {
+    rows().template fields<L>(i, u);
+  }
+
+  // The samples whose jumps make V of a prepared neuron, and those of them that are in a tile.
+  struct List {
+    std::vector<Index> items;
+    double sign = 1;
+    const Index* begin = nullptr;
+    const Index* end = nullptr;
+
+    void advance(Index limit) {
+      begin = end;
+      while (end != items.data() + items.size() && *end < limit) ++end;
+    }
   };
 
-  const double* jump(Index i) const { return view_->jumps + i * kTerms; }
-  double* direction(int l) { return V_.data() + l * samples_->padded_d(); }
-  T* field(int l) { return U_.data() + l * samples_->padded_n(); }
-  const T* field(int l) const { return U_.data() + l * samples_->padded_n(); }
-
-  template <int L>
-  void load_field(Index i, Terms& u) const {
-    u = Terms{};
-    for (int l = 0; l < L; ++l) u[l] = static_cast<double>(field(l)[i]);
+  // From here on V, w, U and z are those of a slot.
+  void enter(Index slot) {
+    w_ = directions_.data() + slot * (kTerms + 1) * samples_->padded_d();
+    V_ = w_ + samples_->padded_d();
+    z_ = fields_.data() + slot * (kTerms + 1) * samples_->padded_n();
+    U_ = z_ + samples_->padded_n();
   }
 
-  static double polynomial(const Terms& c, int count, double s) {
-    double sum = c[count - 1];
-    for (int l = count - 2; l >= 0; --l) sum = sum * s + c[l];
-    return sum;
-  }
-
-  // V, U, z, M and Q at the start of a step.
   template <int L>
-  void start(const T* w, const std::int8_t* sides) {
+  void prepare_terms(const StepView& view, Index count, const T* W, Index inputs,
+                     const std::int8_t* sides, const Worker& worker) {
     const Index n = samples_->n();
-    const Index d = samples_->d();
+    const Index padded_d = samples_->padded_d();
+    for (Index slot = 0; slot < count; ++slot) {
+      enter(slot);
+      samples_->gather(W + slot * inputs, w_);
+      List& list = lists_[static_cast<std::size_t>(slot)];
+      const std::int8_t* side = sides + slot * n;
+      Index on = 0;
+      for (Index i = 0; i < n; ++i) on += side[i] > 0;
+      // The fewer are added up: those on, or those off taken from all.
+      list.sign = 2 * on <= n ? 1 : -1;
+      list.items.clear();
+      for (Index i = 0; i < n; ++i)
+        if ((side[i] > 0) == (list.sign > 0)) list.items.push_back(i);
+      list.begin = list.end = list.items.data();
+      const double* base = list.sign > 0 ? view.off : view.on;
+      for (int l = 0; l < L; ++l) std::copy_n(base + l * padded_d, padded_d, direction(l));
+    }
+    const Index tiles = ceil_div(n, kTile);
+    for (Index tile = 0; tile < tiles; ++tile) {
+      if (worker.stop(static_cast<double>(count * kTile * padded_d))) return;
+      for (Index slot = 0; slot < count; ++slot)
+        lists_[static_cast<std::size_t>(slot)].advance((tile + 1) * kTile);
+      samples_->each_block([&](auto vectors, Index k, const double* block) {
+        for (Index slot = 0; slot < count; ++slot) {
+          enter(slot);
+          add_rows<L, vectors()>(view.jumps, lists_[static_cast<std::size_t>(slot)], block, k);
+        }
+      });
+    }
+    // z = X w and U = X V
+    samples_->each_panels([&](auto panels, Index p) {
+      if (worker.stop(static_cast<double>(count * padded_d))) return;
+      for (Index slot = 0; slot < count; ++slot) {
+        enter(slot);
+        samples_->template multiply_panels<L + 1, panels()>(p, w_, padded_d, z_);
+      }
+    });
+  }
+
+  // Sides, M and Q at the start of a step.
+  template <int L>
+  void start(const std::int8_t* sides) {
+    const Index n = samples_->n();
     held_.clear();
-    on_.clear();
-    off_.clear();
     for (Index i = 0; i < n; ++i) {
       side_.data()[i] = static_cast<T>(sides[i]);
-      if (sides[i] > 0)
-        on_.push_back(i);
-      else
-        off_.push_back(i);
       if (sides[i] == 0) held_.push_back({i, Terms{}});
     }
-    std::fill_n(w_.data(), samples_->padded_d(), 0.0);
-    double squared = 0;
-    for (Index k = 0; k < d; ++k) {
-      w_.data()[k] = static_cast<double>(w[k]);
-      squared += w_.data()[k] * w_.data()[k];
-    }
-    norm_ = start_norm_ = std::sqrt(squared);
-    // The fewer are added up: those on, or those off taken from all.
-    if (on_.size() <= off_.size())
-      add_rows<L>(on_, 1, view_->off);
-    else
-      add_rows<L>(off_, -1, view_->on);
-    multiply<L>();
+    norm_ = start_norm_ = std::sqrt(squared_norm_of_w());
     for (Index i = 0; i < n; ++i) {
-      T& z = z_.data()[i];
+      T& z = z_[i];
       const T side = side_.data()[i];
       // A pair that has just crossed is on its new side, whatever rounding makes of z.
       if (side == T(0) || (side * z < T(0) && std::abs(static_cast<double>(z)) <= blur(i)))
@@ -256,7 +417,7 @@ class NeuronPath {
     Q_ = Terms{};
     const Index padded = samples_->padded_d();
     for (int l = 0; l < L; ++l) {
-      Q_[l] = dot(direction(l), w_.data(), padded);
+      Q_[l] = dot(direction(l), w_, padded);
       for (int k = 0; k <= l; ++k) M_[l][k] = M_[k][l] = dot(direction(l), direction(k), padded);
     }
     if (!held_.empty()) {
@@ -267,9 +428,7 @@ class NeuronPath {
   }
 
   // What rounding may leave of a z that is zero.
-  double blur(Index i) const {
-    return 16 * static_cast<double>(std::numeric_limits<T>::epsilon()) * norm_ * samples_->norm(i);
-  }
+  double blur(Index i) const { return kBlur * norm_ * samples_->norm(i); }
 
   static double dot(const double* p, const double* q, Index count) {
     typename D::Vector sum{};
@@ -277,63 +436,29 @@ class NeuronPath {
     return D::sum(sum);
   }
 
-  // V = base + sign * sum over `items` of their jumps.
-  template <int L>
-  void add_rows(const std::vector<Index>& items, double sign, const double* base) {
+  // Adds the jumps of a list's samples to a block of V.
+  template <int L, int Vectors>
+  void add_rows(const double* jumps, const List& list, const double* block, Index k) {
     constexpr int kLanes = D::kLanes;
-    constexpr int kWide = L <= 6 && kLanes == 8 ? 3 : (L <= 6 || kLanes == 8 ? 2 : 1);
-    const Index padded = samples_->padded_d();
-    Index k = 0;
-    const auto block = [&](auto width) {
-      constexpr int kBlocks = width();
-      D::Vector sums[L][kBlocks] = {};
-      for (const Index i : items) {
-        const double* x = samples_->row(i) + k;
-        const double* r = jump(i);
-        for (int v = 0; v < kBlocks; ++v) {
-          const D::Vector part = D::load(x + v * kLanes);
-          for (int l = 0; l < L; ++l) sums[l][v] += r[l] * part;
-        }
+    constexpr int kMostSums = kVectorBytes == 64 ? 24 : 12;
+    constexpr int kAtOnce = std::clamp(kMostSums / L, 1, Vectors);
+    constexpr Index kWidth = Vectors * kLanes;
+    for (int first = 0; first < Vectors; first += kAtOnce) {
+      typename D::Vector sums[L][kAtOnce] = {};
+      for (const Index* i = list.begin; i != list.end; ++i) {
+        const double* x = block + *i * kWidth + first * kLanes;
+        const double* r = jumps + *i * kTerms;
+        typename D::Vector inputs[kAtOnce];
+        micro::unroll<kAtOnce>(FEATCORE_EACH(v) { inputs[v] = D::load(x + v * kLanes); });
+        micro::unroll<L>(FEATCORE_EACH(l) {
+          micro::unroll<kAtOnce>(FEATCORE_EACH(v) { sums[l][v] += r[l] * inputs[v]; });
+        });
       }
       for (int l = 0; l < L; ++l)
-        for (int v = 0; v < kBlocks; ++v)
-          D::store(direction(l) + k + v * kLanes,
-                   D::load(base + l * padded + k + v * kLanes) + sign * sums[l][v]);
-      k += kBlocks * kLanes;
-    };
-    // NOLINTBEGIN(bugprone-infinite-loop): a block moves k
-    while (k + kWide * kLanes <= padded) block(std::integral_constant<int, kWide>());
-    while (k < padded) block(std::integral_constant<int, 1>());
-    // NOLINTEND(bugprone-infinite-loop)
-  }
-
-  // U = X V and z = X w.
-  template <int L>
-  void multiply() {
-    constexpr int kLanes = S::kLanes;
-    const Index d = samples_->d();
-    const Index padded = samples_->padded_d();
-    for (Index i = 0; i < samples_->padded_n(); i += 2 * kLanes) {
-      V sums[L + 1][2] = {};
-      for (Index k = 0; k < d; ++k) {
-        const T* x = samples_->column(k) + i;
-        const V x0 = S::load(x);
-        const V x1 = S::load(x + kLanes);
-        for (int l = 0; l < L; ++l) {
-          const T v = static_cast<T>(V_.data()[l * padded + k]);
-          sums[l][0] += v * x0;
-          sums[l][1] += v * x1;
+        for (int v = 0; v < kAtOnce; ++v) {
+          double* to = direction(l) + k + (first + v) * kLanes;
+          D::store(to, D::load(to) + list.sign * sums[l][v]);
         }
-        const T w = static_cast<T>(w_.data()[k]);
-        sums[L][0] += w * x0;
-        sums[L][1] += w * x1;
-      }
-      for (int l = 0; l < L; ++l) {
-        S::store(field(l) + i, sums[l][0]);
-        S::store(field(l) + i + kLanes, sums[l][1]);
-      }
-      S::store(z_.data() + i, sums[L][0]);
-      S::store(z_.data() + i + kLanes, sums[L][1]);
     }
   }
 
@@ -343,102 +468,12 @@ class NeuronPath {
   template <int L>
   void find_event(double reach, Event& event) {
     if (view_->rates.W == 0) return;
-    typename NeuronSeries::Point end;
-    series_.at(reach, end);
-    V A[L];
-    for (int l = 0; l < L; ++l) A[l] = S::fill(static_cast<T>(end.A[l]));
-    const V decay = S::fill(static_cast<T>(end.decay));
-    // how far z can move and come back
-    const V bound = S::fill(
-        static_cast<T>(reach * series_.speed(series_.largest_head(reach), 1.0) / end.decay));
-    candidates_.clear();
-    for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
-      const V first = S::load(field(0) + i);
-      const V z = S::load(z_.data() + i);
-      const V side = S::load(side_.data() + i);
-      V spread = magnitude(S::load(field(1) + i));
-      V later = decay * z + A[0] * first + A[1] * S::load(field(1) + i);
-      for (int l = 2; l < L; ++l) {
-        const V u = S::load(field(l) + i);
-        spread += magnitude(u);
-        later += A[l] * u;
-      }
-      const V steady = magnitude(first);
-      const V then = side * later;
-      unsigned found = S::positive(-then);
-      const unsigned turning = S::positive(spread - steady);
-      if (turning) found |= turning & S::positive(bound * (spread + steady) - side * z - then);
-      for (; found; found &= found - 1) candidates_.push_back(i + __builtin_ctz(found));
-    }
-    for (const Index i : candidates_) {
-      if (side_.data()[i] == T(0)) continue;
-      const double tau = first_crossing<L>(i, event);
-      if (tau < event.tau) event = {Event::crossing, tau, i};
-    }
+    const auto found = search_.template first<L>(rows(), series_, reach);
+    if (found.sample >= 0) event = {Event::crossing, found.tau, found.sample};
     for (const Held& held : held_) {
       const double tau = first_release<L>(held, event.tau);
       if (tau < event.tau) event = {Event::release, tau, held.sample};
     }
-  }
-
-  // z_i / E at tau, where `u` are its coefficients around s.
-  double preactivation(double z, const Terms& u, double tau) const {
-    Terms B;
-    double a = 0;
-    series_.local(tau, B, a);
-    return z + terms::sum(B * u) / series_.decay(tau);
-  }
-
-  // First tau < event.tau at which sample i leaves its side; event.tau if there is none.
-  template <int L>
-  double first_crossing(Index i, const Event& event) {
-    Terms u;
-    load_field<L>(i, u);
-    double spread = 0;
-    for (int l = 1; l < L; ++l) spread += std::abs(u[l]);
-    const bool turns = std::abs(u[0]) <= spread;
-    Terms here;
-    series_.local_polynomial(u, here);
-    const double side = static_cast<double>(side_.data()[i]);
-    const double z = static_cast<double>(z_.data()[i]);
-    roots_.clear();
-    if (turns) real_roots(here, L, event.tau, roots_);
-    roots_.push_back(event.tau);
-    double low = 0, at_low = side * z;
-    for (const double high : roots_) {
-      const double at_high = side * preactivation(z, here, high);
-      if (at_high < 0)
-        return at_low <= 0 ? low : crossing<L>(z, here, side, low, at_low, high, at_high);
-      low = high;
-      at_low = at_high;
-    }
-    return event.tau;
-  }
-
-  // Where side * z changes from positive to negative; monotone in between.
-  template <int L>
-  double crossing(double z, const Terms& u, double side, double low, double at_low, double high,
-                  double at_high) const {
-    const double width = high - low;
-    double tau = low + width * at_low / (at_low - at_high);
-    for (int step = 0; step < 100; ++step) {
-      Terms B;
-      double a = 0;
-      series_.local(tau, B, a);
-      const double decay = series_.decay(tau);
-      const double value = side * (z + terms::sum(B * u) / decay);
-      if (value == 0) return tau;
-      (value > 0 ? low : high) = tau;
-      const double slope = side * series_.speed(a, polynomial(u, L, tau)) / decay;
-      const double move = value / slope;
-      double next = tau - move;
-      // NOLINTNEXTLINE(readability-simplify-boolean-expr): true of NaN
-      if (!(next > low && next < high)) next = 0.5 * (low + high);
-      const bool close = std::abs(next - tau) <= 1e-9 * width && next == tau - move;
-      tau = next;
-      if (close || high - low <= 1e-16) break;
-    }
-    return tau;
   }
 
   // First tau < limit at which the coefficient of a held sample leaves its interval.
@@ -471,76 +506,6 @@ class NeuronPath {
     return first;
   }
 
-  // Roots in (0, limit) where the polynomial changes its sign, increasing: between the critical
-  // points of each derivative there is at most one root of the one before.
-  static void real_roots(const Terms& c, int count, double limit, std::vector<double>& roots) {
-    double critical[kTerms + 1];
-    int criticals = 0;
-    for (int degree = 1; degree < count; ++degree) {
-      // the (count - 1 - degree)-th derivative, of this degree
-      const int order = count - 1 - degree;
-      double d[kTerms];
-      for (int k = 0; k <= degree; ++k) {
-        d[k] = c[k + order];
-        for (int q = 1; q <= order; ++q) d[k] *= k + q;
-      }
-      const auto value = [&](double x) {
-        double sum = d[degree];
-        for (int k = degree - 1; k >= 0; --k) sum = sum * x + d[k];
-        return sum;
-      };
-      double found[kTerms];
-      int count_found = 0;
-      double low = 0, at_low = value(0);
-      for (int k = 0; k <= criticals; ++k) {
-        const double high = k < criticals ? critical[k] : limit;
-        const double at_high = value(high);
-        if ((at_low < 0) != (at_high < 0) && high > low)
-          found[count_found++] = bisect(value, low, at_low, high, at_high);
-        low = high;
-        at_low = at_high;
-      }
-      std::copy_n(found, count_found, critical);
-      criticals = count_found;
-    }
-    for (int k = 0; k < criticals; ++k)
-      if (critical[k] > 0 && critical[k] < limit) roots.push_back(critical[k]);
-  }
-
-  // By Illinois: the end that stays is halved.
-  template <class Value>
-  static double bisect(const Value& value, double low, double at_low, double high, double at_high) {
-    const double width = high - low;
-    for (int step = 0; step < 100 && high - low > 1e-15 * width; ++step) {
-      double middle = low + (high - low) * at_low / (at_low - at_high);
-      // NOLINTNEXTLINE(readability-simplify-boolean-expr): true of NaN
-      if (!(middle > low && middle < high)) middle = 0.5 * (low + high);
-      const double at_middle = value(middle);
-      if (at_middle == 0) return middle;
-      if ((at_middle < 0) == (at_high < 0)) {
-        high = middle;
-        at_high = at_middle;
-        at_low *= 0.5;
-      } else {
-        low = middle;
-        at_low = at_middle;
-        at_high *= 0.5;
-      }
-      if (step % 3 == 2) {  // never slower than bisection by much
-        const double half = 0.5 * (low + high);
-        const double at_half = value(half);
-        if ((at_half < 0) == (at_high < 0)) {
-          high = half;
-          at_high = at_half;
-        } else {
-          low = half;
-          at_low = at_half;
-        }
-      }
-    }
-    return 0.5 * (low + high);
-  }
-
   // Adds a sigma(z_i) at the points up to tau, or at all that are left.
   template <int L>
   void pour(double tau, bool last, T* f, int& point) {
@@ -567,7 +532,7 @@ class NeuronPath {
     for (Index i = 0; i < padded; i += S::kLanes) {
       V u[L];
       for (int l = 0; l < L; ++l) u[l] = S::load(field(l) + i);
-      const V z = S::load(z_.data() + i);
+      const V z = S::load(z_ + i);
       for (int q = 0; q < count; ++q) {
         V now = decay[q] * z;
         for (int l = 0; l < L; ++l) now += A[q][l] * u[l];
@@ -588,23 +553,30 @@ class NeuronPath {
     for (int l = 0; l < L; ++l) A[l] = S::fill(static_cast<T>(here.A[l]));
     const V decay = S::fill(static_cast<T>(here.decay));
     for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
-      V now = decay * S::load(z_.data() + i);
+      V now = decay * S::load(z_ + i);
       for (int l = 0; l < L; ++l) now += A[l] * S::load(field(l) + i);
-      S::store(z_.data() + i, now);
+      S::store(z_ + i, now);
     }
+    const Index padded = samples_->padded_d();
+    for (Index k = 0; k < padded; k += D::kLanes) {
+      typename D::Vector w = here.decay * D::load(w_ + k);
+      for (int l = 0; l < L; ++l) w += here.A[l] * D::load(direction(l) + k);
+      D::store(w_ + k, w);
+    }
+    move_scalars<L>(here, event.tau);
+    if (event.kind == Event::head) a_ = 0;
+    for (const Held& held : held_) z_[held.sample] = T(0);
+    if (event.kind == Event::crossing) z_[event.sample] = T(0);
+  }
+
+  // What determines the series.
+  template <int L>
+  void move_scalars(const NeuronSeries::Point& here, double tau) {
     Terms moved = here.decay * Q_;
     for (int l = 0; l < L; ++l) moved += here.A[l] * M_[l];
     Q_ = moved;
-    const Index padded = samples_->padded_d();
-    for (Index k = 0; k < padded; k += D::kLanes) {
-      typename D::Vector w = here.decay * D::load(w_.data() + k);
-      for (int l = 0; l < L; ++l) w += here.A[l] * D::load(direction(l) + k);
-      D::store(w_.data() + k, w);
-    }
-    a_ = event.kind == Event::head ? 0.0 : here.a;
-    s_ += event.tau;
-    for (const Held& held : held_) z_.data()[held.sample] = T(0);
-    if (event.kind == Event::crossing) z_.data()[event.sample] = T(0);
+    a_ = here.a;
+    s_ += tau;
   }
 
   // At an event: who is on which side from now on.
@@ -619,11 +591,10 @@ class NeuronPath {
     if (event.kind == Event::crossing) {
       ties_.push_back(event.sample);
       norm_ = std::sqrt(squared_norm_of_w());
-      const V width = S::fill(
-          static_cast<T>(16 * static_cast<double>(std::numeric_limits<T>::epsilon()) * norm_));
+      const V width = S::fill(static_cast<T>(kBlur * norm_));
       for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
         unsigned near =
-            S::positive(width * S::load(samples_->norms() + i) - magnitude(S::load(z_.data() + i)));
+            S::positive(width * S::load(samples_->norms() + i) - magnitude(S::load(z_ + i)));
         for (; near; near &= near - 1) {
           const Index k = i + __builtin_ctz(near);
           if (k != event.sample && side_.data()[k] != T(0)) ties_.push_back(k);
@@ -637,22 +608,28 @@ class NeuronPath {
     resolve<L>(ties_);
   }
 
+  // Whether z_b goes on beyond zero.
+  template <int L>
+  bool passes(Index b, const Terms& u, bool was_on) const {
+    Terms r;
+    terms::load(jump(b), r);
+    const double squared = samples_->norm(b) * samples_->norm(b);
+    const double change = (was_on ? -1 : 1) * polynomial(r, L, s_) * squared;
+    return (was_on ? -1 : 1) * head_sign_ * (polynomial(u, L, s_) + change) > 0;
+  }
+
   // One sample alone: across, or held.
   template <int L>
   void pass(Index b) {
-    Terms u, r;
+    Terms u;
     load_field<L>(b, u);
-    terms::load(jump(b), r);
     const bool was_on = side_.data()[b] > T(0);
-    const double squared = samples_->norm(b) * samples_->norm(b);
-    const double change = (was_on ? -1 : 1) * polynomial(r, L, s_) * squared;
-    const double before = head_sign_ * polynomial(u, L, s_);
-    const double after = before + head_sign_ * change;
-    const double wanted = was_on ? -1 : 1;
-    if (wanted * after > 0) {
+    if (passes<L>(b, u, was_on)) {
       flip<L>(b, !was_on);
-    } else if (wanted * before > 0) {
+    } else if ((was_on ? -1 : 1) * head_sign_ * polynomial(u, L, s_) > 0) {
       // it comes back from the other side: held
+      Terms r;
+      terms::load(jump(b), r);
       held_.push_back({b, was_on ? r : Terms{}});
       side_.data()[b] = T(0);
       note(b, EventKind::held);
@@ -669,7 +646,7 @@ class NeuronPath {
     if (!on) change = -change;
     add<L>(b, change);
     side_.data()[b] = on ? T(1) : T(-1);
-    z_.data()[b] = T(0);
+    z_[b] = T(0);
     note(b, on ? EventKind::on : EventKind::off);
   }
 
@@ -679,9 +656,7 @@ class NeuronPath {
     const T* products = samples_->products(b, products_.data());
     Terms u;
     load_field<L>(b, u);
-    const double squared = samples_->norm(b) * samples_->norm(b);
-    for (int l = 0; l < L; ++l) M_[l] += change[l] * u + (u[l] + change[l] * squared) * change;
-    Q_ += static_cast<double>(z_.data()[b]) * change;
+    add_scalars<L>(b, u, z_[b], change);
     V factor[L];
     for (int l = 0; l < L; ++l) factor[l] = S::fill(static_cast<T>(change[l]));
     for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
@@ -695,8 +670,11 @@ class NeuronPath {
         D::store(direction(l) + k, D::load(direction(l) + k) + change[l] * D::load(x + k));
   }
 
-  double product(Index i, Index k) const {
-    return dot(samples_->row(i), samples_->row(k), samples_->padded_d());
+  template <int L>
+  void add_scalars(Index b, const Terms& u, T z, const Terms& change) {
+    const double squared = samples_->norm(b) * samples_->norm(b);
+    for (int l = 0; l < L; ++l) M_[l] += change[l] * u + (u[l] + change[l] * squared) * change;
+    Q_ += static_cast<double>(z) * change;
   }
 
   // Chooses the coefficients of the held samples so that v is across them at every s.
@@ -710,7 +688,7 @@ class NeuronPath {
       const Index b = held_[static_cast<std::size_t>(p)].sample;
       for (int l = 0; l < L; ++l) fields(p, l) = static_cast<double>(field(l)[b]);
       for (Index q = 0; q <= p; ++q)
-        gram(p, q) = gram(q, p) = product(b, held_[static_cast<std::size_t>(q)].sample);
+        gram(p, q) = gram(q, p) = samples_->product(b, held_[static_cast<std::size_t>(q)].sample);
     }
     const ColMatrix<double> changes =
         Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>>(gram).solve(-fields);
@@ -750,7 +728,7 @@ class NeuronPath {
         const double c = polynomial(held_[at(p)].coefficient, L, s_);
         share(p) = r(p) != 0 ? c / r(p) : 0.0;
       }
-      for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(b, tied_[at(q)]);
+      for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = samples_->product(b, tied_[at(q)]);
       scale = std::max(scale, std::abs(r(p)) * gram(p, p));
     }
     // u with every tied sample off
@@ -816,7 +794,7 @@ class NeuronPath {
       Terms all;
       terms::load(jump(b), all);
       const Terms coefficient = old == 0 ? before[p].coefficient : (old > 0 ? all : Terms{});
-      z_.data()[b] = T(0);
+      z_[b] = T(0);
       if (now == 0) {
         held_.push_back({b, coefficient});
         if (old != 0) note(b, EventKind::held);
@@ -843,13 +821,19 @@ class NeuronPath {
   double squared_gradient_ = 0;
   Terms Q_;
   Terms M_[kTerms];
-  Buffer<T> U_;  // (terms, padded_n): <x_i, V_l>
-  Buffer<T> z_;
+  Index batch_;
+  Buffer<T> fields_;           // (batch, 1 + kTerms, padded_n): z and U
+  Buffer<double> directions_;  // (batch, 1 + kTerms, padded_d): w and V
+  std::vector<List> lists_;
+  T* U_ = nullptr;  // (terms, padded_n): <x_i, V_l>
+  T* z_ = nullptr;
   Buffer<T> side_;  // +1, -1, and 0 for held samples and padding
   Buffer<T> products_;
-  Buffer<double> V_;  // (terms, padded_d)
-  Buffer<double> w_;
-  std::vector<Index> on_, off_, candidates_, ties_, tied_;
+  double* V_ = nullptr;  // (terms, padded_d)
+  double* w_ = nullptr;
+  CrossingSearch<T> search_;
+  CrossingWindow<T> window_;
+  std::vector<Index> ties_, tied_;
   std::vector<Held> held_;
   std::vector<double> roots_;
 };
