@@ -81,7 +81,8 @@ class Kernel {
     add_up(team.for_work(flops()), f, after);
   }
 
-  // Whether gradient_sums() can begin the next outputs: a unit must see all samples.
+  // Whether gradient_sums() can begin the next outputs: a unit must see all samples. (Where sums
+  // are looked up nothing is gained: their units are others.)
   bool can_begin_outputs() const { return !looks_up_ && cut_.sample_groups.pieces() == 1; }
 
   // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, in panels) and g_j = sum_i r_i
@@ -119,7 +120,7 @@ class Kernel {
       consume(p, h, g);
     };
     if (looks_up_) {
-      look_up_sums(r, team, partial, finish, next);
+      look_up_sums(r, team, partial, finish);
     } else {
       if (inputs_.empty()) inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, team);
       multiply_sums(net, r, team, partial, heads, finish, next);
@@ -147,8 +148,7 @@ class Kernel {
   };
 
   template <class Partial, class Finish>
-  void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish,
-                    const Panels<T>* next) {
+  void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish) {
     team.for_each(subset_sums_.units(), [&](Index unit, const Worker& worker) {
       subset_sums_.compute(unit, r, signs_, worker,
                            scratch_[static_cast<std::size_t>(worker.id)].subsets,
@@ -156,7 +156,6 @@ class Kernel {
       if (!subset_sums_.whole()) return;
       for (Index p = subset_sums_.first_panel(unit); p < subset_sums_.last_panel(unit); ++p)
         finish(p);
-      if (next != nullptr) unit_outputs(*next, unit, worker);
     });
   }
 

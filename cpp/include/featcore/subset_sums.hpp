@@ -52,7 +52,7 @@ class SubsetSums {
     const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
     const Index worthwhile = static_cast<Index>(std::min(work / kWorthCutting, 1e6)) + 1;
     const Index wanted = std::min(kEnoughUnits, worthwhile);
-    // A small network keeps to the cut of the outputs, which can then follow at once.
+    // A small network is cut as its outputs are: into few, which a few threads share.
     panel_chunks_ = wanted == 1 ? outputs.panel_chunks : Cut(panels, ceil_div(m, kNeurons), 1);
     pieces_ = Cut(blocks_.pieces(),
                   std::min(blocks_.pieces(), ceil_div(wanted, panel_chunks_.pieces())), 1);
@@ -128,7 +128,7 @@ class SubsetSums {
     if (scratch.table.size() > 0) return;
     constexpr Index kBlock = kVectors * S::kLanes;
     const Index neurons = panel_chunks_.length * kPanel;
-    scratch.table = Buffer<T>(kWord / 4 * kSubsets * kBlock);
+    scratch.table = Buffer<T>(kFours * kSubsets * kBlock);
     scratch.rows = Buffer<T>(neurons * kBlock);
     scratch.edge = Buffer<T>(5 * kBlock);
     scratch.words.resize(
