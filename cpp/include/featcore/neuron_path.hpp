@@ -431,7 +431,7 @@ class NeuronPath {
   double blur(Index i) const { return kBlur * norm_ * samples_->norm(i); }
 
   static double dot(const double* p, const double* q, Index count) {
-    typename D::Vector sum{};
+    D::Vector sum{};
     for (Index k = 0; k < count; k += D::kLanes) sum += D::load(p + k) * D::load(q + k);
     return D::sum(sum);
   }
@@ -444,11 +444,11 @@ class NeuronPath {
     constexpr int kAtOnce = std::clamp(kMostSums / L, 1, Vectors);
     constexpr Index kWidth = Vectors * kLanes;
     for (int first = 0; first < Vectors; first += kAtOnce) {
-      typename D::Vector sums[L][kAtOnce] = {};
+      D::Vector sums[L][kAtOnce] = {};
       for (const Index* i = list.begin; i != list.end; ++i) {
         const double* x = block + *i * kWidth + first * kLanes;
         const double* r = jumps + *i * kTerms;
-        typename D::Vector inputs[kAtOnce];
+        D::Vector inputs[kAtOnce];
         micro::unroll<kAtOnce>(FEATCORE_EACH(v) { inputs[v] = D::load(x + v * kLanes); });
         micro::unroll<L>(FEATCORE_EACH(l) {
           micro::unroll<kAtOnce>(FEATCORE_EACH(v) { sums[l][v] += r[l] * inputs[v]; });
@@ -559,7 +559,7 @@ class NeuronPath {
     }
     const Index padded = samples_->padded_d();
     for (Index k = 0; k < padded; k += D::kLanes) {
-      typename D::Vector w = here.decay * D::load(w_ + k);
+      D::Vector w = here.decay * D::load(w_ + k);
       for (int l = 0; l < L; ++l) w += here.A[l] * D::load(direction(l) + k);
       D::store(w_ + k, w);
     }

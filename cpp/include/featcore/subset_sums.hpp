@@ -200,8 +200,7 @@ class SubsetSums {
       });
       const std::uint64_t signs = words[j] * kBytes;
       const auto add = [&](auto four) __attribute__((always_inline)) {
-        std::uint64_t offset = signs >> (4 * four) & kMask;
-        asm("" : "+r"(offset));  // not to be folded with what comes after it into a longer sum
+        const std::uint64_t offset = signs >> (4 * four) & kMask;
         const char* subset = start + offset + four * (kSubsets * kBytes);
         micro::unroll<V>(FEATCORE_EACH(v) {
           sum[v] += S::load(reinterpret_cast<const T*>(subset) + v * S::kLanes);
