@@ -13,12 +13,14 @@ struct Shape {
 // Every remainder of samples, inputs (by blocks of 2 to 6) and neurons (by panels of 8 to 64);
 // several tiles, groups of tiles, panels a chunk; sums looked up (from 1 to 8 inputs on and 16
 // neurons) in blocks of inputs that fill or do not fill their vectors, over several blocks, pieces,
-// groups and tiles of samples, and chunks of neurons.
+// groups and tiles of samples, and chunks of neurons; two inputs, by pairs and by arcs, with
+// several chunks and blocks of positions.
 static const std::vector<Shape> kShapes = {
     {1, 1, 1},     {2, 3, 1},     {1, 5, 70},     {7, 2, 9},      {15, 6, 24},   {16, 16, 8},
     {17, 1, 65},   {22, 4, 47},   {39, 11, 31},   {100, 20, 100}, {511, 3, 63},  {512, 4, 64},
     {513, 33, 65}, {700, 3, 300}, {1030, 7, 130}, {3000, 2, 7},   {20, 2, 4200}, {4200, 16, 16},
-    {1, 64, 16},   {5, 65, 17},   {37, 150, 40},  {200, 47, 530}, {700, 70, 90}};
+    {1, 64, 16},   {5, 65, 17},   {37, 150, 40},  {200, 47, 530}, {700, 70, 90}, {32, 2, 32},
+    {33, 2, 65},   {31, 2, 33},   {300, 2, 500},  {100, 2, 9000}, {4095, 2, 40}, {9000, 2, 70}};
 
 template <class T>
 static std::vector<T> integer_residuals(Index n) {

@@ -15,7 +15,7 @@ import json, sys
 import numpy as np
 import featcore as fc
 results = []
-for n, d, m in [(1, 1, 1), (7, 3, 5), (130, 9, 33), (600, 17, 70), (40, 200, 12)]:
+for n, d, m in [(1, 1, 1), (7, 3, 5), (130, 9, 33), (600, 17, 70), (40, 200, 12), (90, 2, 70)]:
     for dtype in (np.float64, np.float32):
         for sigma in ("relu", fc.LeakyReLU(-0.5), "tanh", "gelu", "softplus"):
             rng = np.random.default_rng(n + m)

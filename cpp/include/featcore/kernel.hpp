@@ -3,9 +3,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <memory>
 #include <vector>
 
 #include "featcore/activation.hpp"
+#include "featcore/arcs.hpp"
 #include "featcore/inputs.hpp"
 #include "featcore/micro.hpp"
 #include "featcore/panels.hpp"
@@ -36,35 +39,45 @@ class Kernel {
         activation_(activation),
         keep_signs_(keep_signs),
         cut_(n, d, m) {
-    partial_outputs_.resize(static_cast<std::size_t>(cut_.panel_chunks.pieces() * n));
-    if (keep_signs_) signs_ = Signs<T>(n, m);
-    looks_up_ = activation.homogeneous() && SubsetSums<T>::pays(d, m);
-    if (looks_up_) subset_sums_ = SubsetSums<T>(n, d, m, x, static_cast<T>(activation.slope), cut_);
+    const auto finite = [](T value) { return std::isfinite(value); };
+    if (activation.homogeneous() && Arcs<T>::pays(n, d, m) && std::all_of(x, x + n * d, finite))
+      arcs_ = std::make_unique<Arcs<T>>(n, m, x, activation.slope);
+    else
+      meet_every_pair();
   }
 
   // From now on pre-activations are the products of weights and samples plus scale * base; `base`
   // is laid out as (panel, sample, neuron of the panel).
   void shift(const T* base, T scale) {
+    if (arcs_) meet_every_pair();
     base_ = base;
     scale_ = scale;
   }
 
   // From now on they are `z`, in the same layout. Then `x` only weighs the sums.
   void give(const T* z) {
+    if (arcs_) meet_every_pair();
     products_ = false;
     base_ = z;
   }
 
-  const Signs<T>& signs() const { return signs_; }
+  const Signs<T>& signs() const { return arcs_ ? arcs_->signs() : signs_; }
   const PanelShape<T>& shape() const { return shape_; }
 
-  double flops() const { return kernel_flops(n_, shape_.d, shape_.m); }
+  double flops() const {
+    return arcs_ ? Arcs<T>::flops(n_, shape_.m) : kernel_flops(n_, shape_.d, shape_.m);
+  }
 
   // f_i = sum_j a_j sigma(<w_j, x_i>), then after(begin, end) on every block of samples whose f is
   // final.
   template <class After>
   void outputs(const Panels<T>& net, const Team& whole_team, T* f, After&& after) {
     const Team team = whole_team.for_work(flops());
+    if (arcs_) {
+      arcs_->outputs(net, team, f);
+      for_blocks(team, after);
+      return;
+    }
     reserve(team);
     team.for_each(cut_.units(),
                   [&](Index unit, const Worker& worker) { unit_outputs(net, unit, worker); });
@@ -83,7 +96,9 @@ class Kernel {
 
   // Whether gradient_sums() can begin the next outputs: a unit must see all samples. (Where sums
   // are looked up nothing is gained: their units are others.)
-  bool can_begin_outputs() const { return !looks_up_ && cut_.sample_groups.pieces() == 1; }
+  bool can_begin_outputs() const {
+    return !arcs_ && !looks_up_ && cut_.sample_groups.pieces() == 1;
+  }
 
   // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, in panels) and g_j = sum_i r_i
   // sigma(z_ij), calls consume(p, h, g) once a panel, in parallel; h is (d, kPanel), g is (kPanel).
@@ -95,7 +110,8 @@ class Kernel {
                      Consume&& consume, const Panels<T>* next = nullptr) {
     const Team team = whole_team.for_work(flops());
     reserve(team);
-    const Index groups = looks_up_ ? subset_sums_.groups() : cut_.sample_groups.pieces();
+    const Index groups =
+        looks_up_ ? subset_sums_.groups() : (arcs_ ? 1 : cut_.sample_groups.pieces());
     const Index size = shape_.panels() * shape_.stride();
     if (partial_sums_.size() < (groups - 1) * size) partial_sums_ = Buffer<T>((groups - 1) * size);
     if (partial_heads_.size() == 0) partial_heads_ = Buffer<T>(groups * shape_.panels() * kPanel);
@@ -119,7 +135,9 @@ class Kernel {
       }
       consume(p, h, g);
     };
-    if (looks_up_) {
+    if (arcs_) {
+      arcs_->sums(r, team, sums, finish);
+    } else if (looks_up_) {
       look_up_sums(r, team, partial, finish);
     } else {
       if (inputs_.empty()) inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, team);
@@ -146,6 +164,16 @@ class Kernel {
     Buffer<T> outputs = Buffer<T>(Partition<T>::kSamples * S::kLanes);
     typename SubsetSums<T>::Scratch subsets;
   };
+
+  void meet_every_pair() {
+    arcs_.reset();
+    partial_outputs_.resize(static_cast<std::size_t>(cut_.panel_chunks.pieces() * n_));
+    if (keep_signs_) signs_ = Signs<T>(n_, shape_.m);
+    looks_up_ = activation_.homogeneous() && SubsetSums<T>::pays(shape_.d, shape_.m);
+    if (looks_up_)
+      subset_sums_ =
+          SubsetSums<T>(n_, shape_.d, shape_.m, x_, static_cast<T>(activation_.slope), cut_);
+  }
 
   template <class Partial, class Finish>
   void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish) {
@@ -221,16 +249,21 @@ class Kernel {
   // f from the outputs of all chunks, in their order; then after(begin, end).
   template <class After>
   void add_up(const Team& team, T* f, After&& after) {
-    constexpr Index kSamplesABlock = 1024;
-    team.for_each(ceil_div(n_, kSamplesABlock), [&](Index block, const Worker&) {
-      const Index begin = block * kSamplesABlock;
-      const Index end = std::min(n_, begin + kSamplesABlock);
+    for_blocks(team, [&](Index begin, Index end) {
       std::copy(partial_outputs_.data() + begin, partial_outputs_.data() + end, f + begin);
       for (Index c = 1; c < cut_.panel_chunks.pieces(); ++c) {
         const T* part = partial_outputs_.data() + c * n_;
         for (Index i = begin; i < end; ++i) f[i] += part[i];
       }
       after(begin, end);
+    });
+  }
+
+  template <class Body>
+  void for_blocks(const Team& team, Body&& body) const {
+    constexpr Index kSamplesABlock = 1024;
+    team.for_each(ceil_div(n_, kSamplesABlock), [&](Index block, const Worker&) {
+      body(block * kSamplesABlock, std::min(n_, (block + 1) * kSamplesABlock));
     });
   }
 
@@ -409,6 +442,7 @@ class Kernel {
   const T* base_ = nullptr;
   T scale_ = 1;
   Partition<T> cut_;
+  std::unique_ptr<Arcs<T>> arcs_;  // in place of what follows
   PackedInputs<T> inputs_;
   Signs<T> signs_;
   bool looks_up_ = false;

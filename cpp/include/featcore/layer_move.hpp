@@ -62,12 +62,24 @@ struct LayerMove {
 
   // a_next <- a + eta (g - decay a) for the neurons of a panel; padding stays zero.
   void head(Index neurons, const T* a, const T* g, T* a_next, StepInfo& info) const {
-    for (Index l = 0; l < neurons; ++l) {
-      const T field = g[l] - decay * a[l];
-      a_next[l] = moves_a ? a[l] + eta_a * field : a[l];
-      if (moves_a) info.squared_gradient += static_cast<double>(field) * static_cast<double>(field);
-      info.finite = info.finite && std::abs(a_next[l]) <= largest_sound<T>();
+    if (!moves_a) {
+      std::copy_n(a, neurons, a_next);
+      return;
     }
+    int unsound = 0;
+    for (Index l = 0; l < neurons; ++l) {
+      const T moved = a[l] + eta_a * (g[l] - decay * a[l]);
+      a_next[l] = moved;
+      unsound |= static_cast<int>(!(std::abs(moved) <= largest_sound<T>()));
+    }
+    info.finite = info.finite && unsound == 0;
+    if (!measure) return;
+    double sum = 0;
+    for (Index l = 0; l < neurons; ++l) {
+      const double field = static_cast<double>(g[l] - decay * a[l]);
+      sum += field * field;
+    }
+    info.squared_gradient += sum;
   }
 
   T eta_W;

@@ -1,0 +1,368 @@
+// Two inputs: the samples that a neuron is active on lie on one side of a line through the origin.
+// Sorted by angle they are an arc, so sums over them are looked up by two positions, and a step
+// costs about n + m, not n m. See docs/kernels.md, "Two inputs".
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "featcore/panels.hpp"
+#include "featcore/parallel.hpp"
+#include "featcore/partition.hpp"
+#include "featcore/signs.hpp"
+
+namespace featcore {
+
+namespace detail {
+
+using Pair = double __attribute__((vector_size(16)));
+
+// Sign of <v, u>, exact save for underflow: rounded products keep their order, and where they tie
+// the rounding errors decide.
+inline int side_of(Pair v, Pair u) {
+  const double left = v[0] * u[0];
+  const double right = -(v[1] * u[1]);
+  if (left < right) return -1;
+  if (left > right) return 1;
+  const double rest = std::fma(v[0], u[0], -left) + std::fma(v[1], u[1], right);
+  return (rest > 0) - (rest < 0);
+}
+
+}  // namespace detail
+
+// The samples are x_i = +-u_i with u_i in the upper half-plane, in the order of their angle; those
+// with the minus are turned. A neuron is w = +-v, turned such that <v, u> passes from below to
+// above 0 along that order. With `before` samples below 0 and `after` not above it, the neuron is
+// active on samples turned as itself from `after` on and on the others up to `before`; in between z
+// = 0.
+template <class T>
+class Arcs {
+ public:
+  using Pair = detail::Pair;
+  static constexpr Index kPanel = PanelShape<T>::kPanel;
+
+  // A few samples are met faster than looked for; very many would take more memory than a kernel
+  // may.
+  static bool pays(Index n, Index d, Index m) {
+    return d == 2 && n >= kFewSamples && n <= kMostSamples && m >= kFewNeurons;
+  }
+
+  // Of one of the two passes.
+  static double flops(Index n, Index m) { return 40.0 * static_cast<double>(n + m); }
+
+  // `x` is (n, 2), finite; sigma' is 1 where z > 0 and `slope` elsewhere.
+  Arcs(Index n, Index m, const T* x, double slope) : n_(n), shape_{m, 2}, slope_(slope) {
+    std::vector<Pair> lines(at(n));
+    for (Index i = 0; i < n; ++i) {
+      const Pair u{static_cast<double>(x[2 * i]), static_cast<double>(x[2 * i + 1])};
+      const double size = std::max(std::abs(u[0]), std::abs(u[1]));
+      if (size == 0) {
+        zeros_.push_back(i);
+        continue;
+      }
+      order_.push_back(i);
+      int exponent = 0;  // scaled, angles stay and products do not underflow
+      std::frexp(size, &exponent);
+      const double sign = is_turned(u) ? -1 : 1;
+      lines[at(i)] = Pair{sign * std::ldexp(u[0], -exponent), sign * std::ldexp(u[1], -exponent)};
+    }
+    std::stable_sort(order_.begin(), order_.end(), [&](Index i, Index k) {
+      const Pair u = lines[at(i)];
+      return detail::side_of(Pair{-u[1], u[0]}, lines[at(k)]) > 0;
+    });
+    for (const Index i : order_) {
+      const Pair sample{static_cast<double>(x[2 * i]), static_cast<double>(x[2 * i + 1])};
+      samples_.push_back(sample);
+      lines_.push_back(lines[at(i)]);
+      turned_.push_back(is_turned(sample));
+    }
+    count_ = static_cast<Index>(order_.size());
+    blocks_ = Cut(count_ + 1, ceil_div(count_ + 1, kBlock), kBlock);
+    // A chunk adds up its neurons in tables of its own.
+    const Index affordable = std::max<Index>(1, kBudget / (kTables * stride()));
+    const Index worthwhile = ceil_div(m, std::max(kChunk, 4 * n));
+    chunks_ = Cut(shape_.panels(), std::min({kMostChunks, worthwhile, affordable}), 1);
+    units_ = Cut(shape_.panels(), std::min(kMostChunks, ceil_div(m, kChunk)), 1);
+    tables_.resize(at(chunks_.pieces() * kTables * stride()));
+    totals_.resize(at(blocks_.pieces()));
+    places_.resize(at(shape_.panels() * kPanel));
+  }
+
+  // f_i = sum_j a_j sigma(<w_j, x_i>).
+  void outputs(const Panels<T>& net, const Team& team, T* f) {
+    signs_are_old_ = true;
+    team.for_each(chunks_.pieces(),
+                  [&](Index chunk, const Worker& worker) { distribute(net, chunk, worker); });
+    team.for_each(blocks_.pieces(), [&](Index block, const Worker&) { merge_chunks(block); });
+    pass_totals_on();
+    team.for_each(blocks_.pieces(), [&](Index block, const Worker&) {
+      slope_ == 0 ? write_outputs<false>(block, f) : write_outputs<true>(block, f);
+    });
+    for (const Index i : zeros_) f[i] = 0;
+  }
+
+  // h_j = sum_i r_i sigma'(z_ij) x_i for the network of the last outputs, (panels, 2, kPanel), and
+  // finish(p) after every panel.
+  template <class Finish>
+  void sums(const T* r, const Team& team, T* h, Finish&& finish) {
+    if (blocks_.pieces() > 1)
+      team.for_each(blocks_.pieces(), [&](Index block, const Worker&) { add_up_block(block, r); });
+    pass_totals_on();
+    team.for_each(blocks_.pieces(), [&](Index block, const Worker&) { write_sums(block, r); });
+    team.for_each(units_.pieces(), [&](Index unit, const Worker& worker) {
+      for (Index p = units_.begin(unit); p < units_.end(unit); ++p) {
+        if (worker.stop(flops(0, kPanel))) return;
+        T* panel = h + p * shape_.stride();
+        slope_ == 0 ? look_up<false>(p, panel) : look_up<true>(p, panel);
+        finish(p);
+      }
+    });
+  }
+
+  // Of the pre-activations of the last outputs.
+  const Signs<T>& signs() {
+    if (!signs_are_old_) return signs_;
+    signs_ = Signs<T>(n_, shape_.m);
+    for (Index j = 0; j < shape_.m; ++j) {
+      using Word = typename Signs<T>::Word;
+      Word* words = signs_.panel(j / kPanel);
+      const Word bit = static_cast<Word>(Word(1) << (j % kPanel));
+      const Place place = places_[at(j)];
+      const Index turned = place.after >= stride();
+      const Index after = place.after - turned * stride();
+      const Index before = place.before - (1 - turned) * stride();
+      for (Index t = 0; t < count_; ++t)
+        if (turned_[at(t)] == turned ? t >= after : t < before)
+          words[order_[at(t)]] = static_cast<Word>(words[order_[at(t)]] | bit);
+    }
+    signs_are_old_ = false;
+    return signs_;
+  }
+
+ private:
+  static constexpr Index kFewSamples = 32;
+  static constexpr Index kFewNeurons = 32;
+  static constexpr Index kMostSamples = 250'000;
+  static constexpr Index kBlock = 4096;  // positions
+  static constexpr Index kChunk = 4096;  // neurons worth a thread's while
+  static constexpr Index kMostChunks = 16;
+  static constexpr Index kBudget = 1'000'000;  // pairs in the tables of all chunks
+  static constexpr Index kTables = 4;
+
+  // Where a neuron looks up and adds: its positions, in the half of the tables that is its own
+  // (not turned: 0, turned: 1) and in the other.
+  struct Place {
+    std::int32_t after = 0;
+    std::int32_t before = 0;
+  };
+
+  // Of both halves of both tables: a block's sum, and those of all blocks left and right of it.
+  struct Totals {
+    std::array<Pair, kTables> own{};
+    std::array<Pair, kTables> left{};
+    std::array<Pair, kTables> right{};
+  };
+
+  static std::size_t at(Index index) { return static_cast<std::size_t>(index); }
+
+  static bool is_turned(Pair x) { return x[1] < 0 || (x[1] == 0 && x[0] < 0); }
+
+  // Positions run from 0 to the number of samples.
+  Index stride() const { return count_ + 1; }
+
+  // (chunk, table by `after` or by `before`, half, position)
+  Pair* by_after(Index chunk) { return tables_.data() + chunk * kTables * stride(); }
+  Pair* by_before(Index chunk) { return by_after(chunk) + 2 * stride(); }
+
+  // Most neurons are where they were: two samples say so. Without branches on what differs from
+  // neuron to neuron.
+  Place locate(double w0, double w1, Place old) const {
+    const int turned =
+        static_cast<int>(w0 > 0) | (static_cast<int>(w0 == 0) & static_cast<int>(w1 < 0));
+    const double sign = 1 - 2 * turned;
+    const Pair v{sign * w0, sign * w1};
+    const std::int32_t half = static_cast<std::int32_t>(stride());
+    const std::int32_t all = half - 1;
+    const std::int32_t own = turned * half;
+    const std::int32_t other = half - own;
+    const std::int32_t t = std::min(old.after, old.before);
+    const Pair* lines = lines_.data();
+    const Pair left = lines[std::max(t, 1) - 1];
+    const Pair right = lines[std::min(t, all - 1)];
+    const int below =
+        static_cast<int>(t == 0) | static_cast<int>(v[0] * left[0] < -(v[1] * left[1]));
+    const int above =
+        static_cast<int>(t == all) | static_cast<int>(v[0] * right[0] > -(v[1] * right[1]));
+    if ((below & above) != 0) return {own + t, other + t};
+    return search(v, own, other);
+  }
+
+  Place search(Pair v, std::int32_t own, std::int32_t other) const {
+    const auto at_most = [v](int side) {
+      return [v, side](const Pair& u) { return detail::side_of(v, u) <= side; };
+    };
+    const auto level = std::partition_point(lines_.begin(), lines_.end(), at_most(-1));
+    const auto above = std::partition_point(level, lines_.end(), at_most(0));
+    return {own + static_cast<std::int32_t>(above - lines_.begin()),
+            other + static_cast<std::int32_t>(level - lines_.begin())};
+  }
+
+  // Every neuron of a chunk puts a_j w_j where its samples find it.
+  void distribute(const Panels<T>& net, Index chunk, const Worker& worker) {
+    Pair* after = by_after(chunk);
+    Pair* before = by_before(chunk);
+    std::fill_n(after, kTables * stride(), Pair{});
+    for (Index p = chunks_.begin(chunk); p < chunks_.end(chunk); ++p) {
+      if (worker.stop(flops(0, kPanel))) return;
+      const T* w = net.W.data() + p * shape_.stride();
+      const T* a = net.a.data() + p * kPanel;
+      Place* places = places_.data() + p * kPanel;
+      for (Index l = 0; l < shape_.neurons(p); ++l) {
+        const double w0 = static_cast<double>(w[l]);
+        const double w1 = static_cast<double>(w[kPanel + l]);
+        const double head = static_cast<double>(a[l]);
+        const Place place = locate(w0, w1, places[l]);
+        const Pair part{head * w0, head * w1};
+        after[place.after] += part;
+        before[place.before] += part;
+        places[l] = place;
+      }
+    }
+  }
+
+  // The tables of all chunks into those of the first, in their order.
+  void merge_chunks(Index block) {
+    Totals& totals = totals_[at(block)];
+    for (Index half = 0; half < kTables; ++half) {
+      Pair* sums = by_after(0) + half * stride();
+      for (Index c = 1; c < chunks_.pieces(); ++c) {
+        const Pair* more = by_after(c) + half * stride();
+        for (Index t = blocks_.begin(block); t < blocks_.end(block); ++t) sums[t] += more[t];
+      }
+      if (blocks_.pieces() == 1) continue;
+      Pair own{};
+      for (Index t = blocks_.begin(block); t < blocks_.end(block); ++t) own += sums[t];
+      totals.own[at(half)] = own;
+    }
+  }
+
+  void pass_totals_on() {
+    for (Index half = 0; half < kTables; ++half) {
+      const std::size_t k = at(half);
+      for (std::size_t b = 1; b < totals_.size(); ++b)
+        totals_[b].left[k] = totals_[b - 1].left[k] + totals_[b - 1].own[k];
+      for (std::size_t b = totals_.size() - 1; b > 0; --b)
+        totals_[b - 1].right[k] = totals_[b].right[k] + totals_[b].own[k];
+    }
+  }
+
+  // The neurons that sample t activates are those of its own half up to t by `after`, and those
+  // beyond t by `before`; what the others add is weighed by the slope.
+  template <bool Sloped>
+  void write_outputs(Index block, T* f) {
+    const Totals& totals = totals_[at(block)];
+    const Index begin = blocks_.begin(block);
+    const Index end = blocks_.end(block);
+    const Pair* after = by_after(0);
+    const Pair* before = by_before(0);
+    std::array<double, kBlock> part;
+    Pair on[2] = {totals.left[0], totals.left[1]};
+    Pair off[2] = {totals.left[2], totals.left[3]};
+    const auto dot = [](Pair x, Pair v) { return x[0] * v[0] + x[1] * v[1]; };
+    for (Index t = begin; t < std::min(end, count_); ++t) {
+      for (Index half = 0; half < 2; ++half) {
+        on[half] += after[half * stride() + t];
+        if constexpr (Sloped) off[half] += before[half * stride() + t];
+      }
+      const Index own = turned_[at(t)];
+      part[at(t - begin)] = dot(samples_[at(t)], Sloped ? on[own] + slope_ * off[own] : on[own]);
+    }
+    on[0] = totals.right[2];
+    on[1] = totals.right[3];
+    off[0] = totals.right[0];
+    off[1] = totals.right[1];
+    for (Index t = end - 1; t >= begin; --t) {
+      if (t < count_) {
+        const Index own = turned_[at(t)];
+        const Pair rest = Sloped ? on[own] + slope_ * off[own] : on[own];
+        f[order_[at(t)]] = static_cast<T>(part[at(t - begin)] + dot(samples_[at(t)], rest));
+      }
+      for (Index half = 0; half < 2; ++half) {
+        on[half] += before[half * stride() + t];
+        if constexpr (Sloped) off[half] += after[half * stride() + t];
+      }
+    }
+  }
+
+  Pair weighed(Index t, const T* r) const {
+    return static_cast<double>(r[order_[at(t)]]) * samples_[at(t)];
+  }
+
+  // Sums of r_i x_i need one half of each table; the totals of the first two serve both.
+  void add_up_block(Index block, const T* r) {
+    Totals& totals = totals_[at(block)];
+    totals.own = {};
+    for (Index t = blocks_.begin(block); t < std::min(blocks_.end(block), count_); ++t)
+      totals.own[at(turned_[at(t)])] += weighed(t, r);
+  }
+
+  // sum of r_i x_i over the samples of each half from position t on, and over those before t.
+  void write_sums(Index block, const T* r) {
+    const Totals& totals = totals_[at(block)];
+    const Index begin = blocks_.begin(block);
+    const Index end = blocks_.end(block);
+    Pair* from = by_after(0);
+    Pair* upto = by_before(0);
+    Pair sum[2] = {totals.left[0], totals.left[1]};
+    for (Index t = begin; t < end; ++t) {
+      upto[t] = sum[0];
+      upto[stride() + t] = sum[1];
+      if (t < count_) sum[at(turned_[at(t)])] += weighed(t, r);
+    }
+    sum[0] = totals.right[0];
+    sum[1] = totals.right[1];
+    for (Index t = end - 1; t >= begin; --t) {
+      if (t < count_) sum[at(turned_[at(t)])] += weighed(t, r);
+      from[t] = sum[0];
+      from[stride() + t] = sum[1];
+    }
+  }
+
+  template <bool Sloped>
+  void look_up(Index p, T* h) {
+    const Pair* from = by_after(0);
+    const Pair* upto = by_before(0);
+    const Place* places = places_.data() + p * kPanel;
+    for (Index l = 0; l < shape_.neurons(p); ++l) {
+      const Place place = places[l];
+      Pair sum = from[place.after] + upto[place.before];
+      if constexpr (Sloped) sum += slope_ * (upto[place.after] + from[place.before]);
+      h[l] = static_cast<T>(sum[0]);
+      h[kPanel + l] = static_cast<T>(sum[1]);
+    }
+    for (Index l = shape_.neurons(p); l < kPanel; ++l) h[l] = h[kPanel + l] = T(0);
+  }
+
+  Index n_;
+  PanelShape<T> shape_;
+  double slope_;
+  Index count_ = 0;            // samples that are not 0
+  std::vector<Index> zeros_;   // the others
+  std::vector<Index> order_;   // by angle
+  std::vector<Pair> lines_;    // u, scaled
+  std::vector<Pair> samples_;  // x
+  std::vector<char> turned_;
+  Cut blocks_;  // of positions
+  Cut chunks_;  // of panels, when they add
+  Cut units_;   // of panels, when they look up
+  std::vector<Pair> tables_;
+  std::vector<Totals> totals_;
+  std::vector<Place> places_;
+  Signs<T> signs_;
+  bool signs_are_old_ = true;
+};
+
+}  // namespace featcore
