@@ -164,3 +164,15 @@ def test_many_neurons_on_many_samples():
     r = data.y / (1 + np.exp(data.y * f))
     rows = -net.a[some_j, None] * ((slope * r[:, None]).T @ data.x)
     assert np.linalg.norm(gradient.W[some_j] - rows) <= 1e-12 * np.linalg.norm(rows)
+
+
+@pytest.mark.parametrize("last", [0.0, 2.0])
+def test_samples_at_zero(last):
+    x = np.zeros((40, 2))
+    x[-1] = last
+    net = make_net(50, 2, 1, activation=fc.ReLU())
+    data = fc.Dataset(x, np.ones(40))
+    run = fc.descend(net, data, step_size=1.0, steps=3)
+    want = reference.descend(net, data, step_size=1.0, steps=3)
+    np.testing.assert_allclose(run.net.W, want.W, rtol=1e-14)
+    np.testing.assert_array_equal(net(x)[:-1], 0)

@@ -53,7 +53,7 @@ class Arcs {
   // Of one of the two passes.
   static double flops(Index n, Index m) { return 40.0 * static_cast<double>(n + m); }
 
-  // `x` is (n, 2), finite; sigma' is 1 where z > 0 and `slope` elsewhere.
+  // `x` is (n, 2), finite and not all 0; sigma' is 1 where z > 0 and `slope` elsewhere.
   Arcs(Index n, Index m, const T* x, double slope) : n_(n), shape_{m, 2}, slope_(slope) {
     std::vector<Pair> lines(at(n));
     for (Index i = 0; i < n; ++i) {
@@ -190,8 +190,8 @@ class Arcs {
     const std::int32_t other = half - own;
     const std::int32_t t = std::min(old.after, old.before);
     const Pair* lines = lines_.data();
-    const Pair left = lines[std::max(t, 1) - 1];
-    const Pair right = lines[std::min(t, all - 1)];
+    const Pair left = lines[t - static_cast<int>(t != 0)];
+    const Pair right = lines[t - static_cast<int>(t == all)];
     const int below =
         static_cast<int>(t == 0) | static_cast<int>(v[0] * left[0] < -(v[1] * left[1]));
     const int above =
@@ -354,7 +354,7 @@ class Arcs {
   std::vector<Index> order_;   // by angle
   std::vector<Pair> lines_;    // u, scaled
   std::vector<Pair> samples_;  // x
-  std::vector<char> turned_;
+  std::vector<std::uint8_t> turned_;
   Cut blocks_;  // of positions
   Cut chunks_;  // of panels, when they add
   Cut units_;   // of panels, when they look up
