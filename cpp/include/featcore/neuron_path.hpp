@@ -184,10 +184,11 @@ class NeuronPath {
       } else {
         advance<L>(event);
         if (last) break;
-        if (event.kind != Event::none) settle<L>(event);
+        // in w = 0 all samples are at zero, and rounding would say who goes where
+        const bool stays = slope_ == 0 && held_at_zero();
+        if (event.kind != Event::none && !stays) settle<L>(event);
       }
-      if (!held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_)
-        rest();
+      if (held_at_zero()) rest();
       if (count > most_events) return false;
       // what is left undone is dropped: the loop over neurons ends with Stopped
       if (count % kEventsAPoll == kEventsAPoll - 1 && worker.stop()) return true;
@@ -288,8 +289,11 @@ class NeuronPath {
 
   double squared_norm_of_w() const { return dot(w_, w_, samples_->padded_d()); }
 
-  // Held by as many samples as there are inputs: w = 0, where nothing pulls any more (relu'(0) =
-  // 0).
+  bool held_at_zero() const {
+    return !held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_;
+  }
+
+  // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
   void rest() {
     held_.clear();
     std::fill_n(w_, (kTerms + 1) * samples_->padded_d(), 0.0);   // and V
