@@ -1,7 +1,10 @@
 """Twenty random problems of the gradient flow, fixed before the first run of the event-resolved flow on them.
 
 `PROBLEMS` are held to `TOLERANCES` with error <= `ALLOWED` * rtol. Nothing in the integrator was chosen by looking
-at them: calibration used seeds from 1000 on.
+at them: calibration used seeds from 1000 on. (One thing was, later: the measure of a step's error, after seed 13
+failed at 1e-4.) `FRESH_SEEDS` were written down before any flow was run on them, to hold that change against problems
+that it was not made for; the oracle takes them in the order of n m d for as long as 40 CPU minutes last, and 300 s each
+at most.
 """
 
 from dataclasses import dataclass
@@ -9,6 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 SEEDS = tuple(range(20))
+FRESH_SEEDS = tuple(range(100, 140))
+# Of the initial weights of seed 13, which at rtol = 1e-4 once decided between errors of 8 and 33 rtol.
+ROUNDINGS = 1e-15
+ROUNDING_SEEDS = tuple(range(1, 9))
 TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 ALLOWED = 10.0
 LOSSES = ("logistic", "exponential", "squared")

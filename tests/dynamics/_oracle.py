@@ -3,7 +3,8 @@
 Between events the field is smooth: the pattern of active pairs is fixed there, and samples that hold a neuron on
 their hyperplane have multipliers from a small linear system. The first pair that leaves its side, and the first
 multiplier that leaves its interval, ends the piece, at a root of the dense output. What happens then is found by
-trying every choice, not by pivoting.
+trying every choice, not by pivoting. A ReLU neuron that slides into w = 0, where solutions are not unique, stays
+there: relu'(0) = 0.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from scipy.optimize import brentq
 
 OFF, HELD, ON = -1, 0, 1
 LOOKS = 8  # at each step of the solver
+AT_ZERO = 1e-7  # of the norm of w at the start of a piece
 
 
 def residual(loss, f, y):
@@ -199,7 +201,17 @@ def flow(x, y, W, a, t_end, *, loss="logistic", slope=0.0, rtol=1e-13, atol=1e-1
         first, (j, i) = first_cause(
             piece, sides, solver, dense, high, (wrong, loose, turned), heads
         )
+        before = np.linalg.norm(theta[j * d : (j + 1) * d])
         theta = dense(first) if first > solver.t_old else solver.y_old.copy()
+        if (
+            slope == 0
+            and (sides[j] == HELD).any()
+            and np.linalg.norm(theta[j * d : (j + 1) * d]) <= AT_ZERO * before
+        ):
+            theta[j * d : (j + 1) * d] = 0
+            sides[j] = OFF
+            t, h = first, min(max(solver.step_size, 1e-9), t_end - first) or None
+            continue
         tied = [int(k) for k in np.flatnonzero(sides[j] == HELD)]
         if i is not None and i not in tied:
             tied.append(int(i))

@@ -161,6 +161,23 @@ def test_a_neuron_slides_as_filippov_has_it():
     assert run.outcome.drift < 1e-14
 
 
+@pytest.mark.parametrize("start", [0.07, 0.1, 0.13])
+@pytest.mark.parametrize("rtol", [1e-2, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10])
+def test_a_neuron_that_slides_into_zero_stays(start, rtol):
+    """The first sample holds it, the next two pull it to w = 0 < a; there the last two would pull it on if it moved.
+
+    All samples are at zero there: none crosses by rounding.
+    """
+    x = np.array([[0, 2.0], [1, 0], [0.2, -1], [-1, 0.3], [-1, -0.4]])
+    data = fc.Dataset(x, np.array([-1.0, -1, -1, 1, 1]))
+    net = fc.TwoLayerNet(np.array([[start, 0.01]]), np.array([1.0]))
+    run = fc.flow(net, data, t_end=3.0, rtol=rtol, record=NOTHING)
+    assert np.array_equal(run.net.W, [[0.0, 0.0]])
+    np.testing.assert_allclose(run.net.a, np.sqrt(1 - start**2 - 0.01**2), rtol=1e-13)
+    assert run.outcome.counts["crossings"] == 0
+    assert run.outcome.counts["slidings"] == 1
+
+
 def test_a_repelling_kink_is_left_on_the_inactive_side():
     net = fc.TwoLayerNet([[0.0, 1.0]], [1.0])
     run = fc.flow(net, fc.Dataset([[1.0, 0.0]], [1.0]), t_end=5.0)

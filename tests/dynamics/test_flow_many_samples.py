@@ -62,6 +62,31 @@ def test_samples_without_weight_change_nothing(seed, more):
     np.testing.assert_allclose(rows[0]["time"], rows[1]["time"], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(("d", "heavy"), [(3, 5), (4, 8)])
+def test_windows_end_when_v_has_changed_by_more_than_was_reckoned_with(d, heavy):
+    """A few samples have all the weight: crossing one turns v, and samples that went away come back.
+
+    At vanishing scale residuals stand still and steps are long; heads are larger than weights, which so turn fast.
+    Samples far away (the last input) only make windows of what was one search.
+    """
+    light, far, m = 40, 300, 200
+    rng = np.random.default_rng([6, 0])
+    near = np.c_[rng.standard_normal((heavy + light, d)), np.zeros(heavy + light)]
+    y = rng.choice([-1.0, 1.0], heavy + light + far)
+    x = np.r_[near, np.c_[0.01 * rng.standard_normal((far, d)), np.ones(far)]]
+    weights = np.r_[np.ones(heavy), np.zeros(light + far)]
+    size = 10 ** rng.uniform(-3, 0, (m, 1))
+    W = 1e-12 * np.c_[size * rng.standard_normal((m, d)), np.full(m, 100.0)]
+    net = fc.TwoLayerNet(W, 1e-12 * rng.choice([-1.0, 1.0], m))
+    few, many = (fc.Dataset(x[:n], y[:n], weights=weights[:n]) for n in (len(near), len(x)))
+    one, other = (
+        fc.flow(net, data, t_end=3.0, rtol=1e-10, record=NOTHING).net.W[:, :d]
+        for data in (few, many)
+    )
+    assert np.linalg.norm(one - W[:, :d]) > 1e-12
+    assert np.linalg.norm(other - one) <= 1e-12 * np.linalg.norm(one)
+
+
 def many_samples(dtype, slope):
     """Return small weights, which turn and cross much, and samples of which some are mirrored."""
     rng = np.random.default_rng(3)

@@ -414,6 +414,7 @@ class EventFlow {
                                to.a.data() + j, to.sides.data() + j * lines, events, worker);
         part.squared_gradient +=
             path.squared_gradient() + move_idle(view, from.W.data() + j * d_, w);
+        part.speed = std::max(part.speed, path.speed());
         for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
       }
       parts_[size(chunk)] = part;
@@ -504,25 +505,36 @@ class EventFlow {
     return 0.5 * h * std::sqrt(std::max(worst, together));
   }
 
+  // What the error of the step of length h just swept may be: in proportion to how far it moves the
+  // fastest neuron, so that the parts of a run add up to its whole. (The sum of all |r_i x_i| is no
+  // measure: where samples contradict each other it stays while weights rest.) Shorter steps do not
+  // help against the rounding of that sum.
+  double tolerance(double h) const {
+    constexpr double kRounding = 4 * static_cast<double>(std::numeric_limits<T>::epsilon());
+    double speed = 0;
+    for (const Part& part : parts_) speed = std::max(speed, part.speed);
+    return options_.rtol * std::min(1.0, h * speed) + (options_.atol + kRounding * speed_) * h;
+  }
+
   // Tries a step of length h. Positive if it was taken; its size is the factor of the next length.
   double attempt(double h, const Team& team) {
     constexpr int kMostSweeps = 12;
     constexpr double kShrink = -0.3;
-    const double tolerance = options_.rtol * std::min(1.0, h * speed_) + options_.atol * h;
     predict(h, state_.trusted, residuals_);
     finite_ = true;
     double change_before = 0, contraction = 0;
     for (int sweeps = 0; sweeps < kMostSweeps; ++sweeps) {
       if (!sweep(h, team)) return kShrink;
+      const double allowed = tolerance(h);
       refit();
       const double all = error(h, residuals_, Against::points, team);
       const double fit = error(h, refitted_, Against::points, team);
       const double change = error(h, residuals_, Against::refitted, team);
       if (!std::isfinite(all)) return kShrink;
       if (sweeps > 0) contraction = std::max(contraction, change / change_before);
-      if (all <= tolerance) return accept(h, fit / tolerance, contraction);
-      if (fit > tolerance && (sweeps > 0 || change < 10 * fit))
-        return -std::clamp(0.8 * std::sqrt(tolerance / fit), 0.2, 0.8);
+      if (all <= allowed) return accept(h, fit / allowed, contraction);
+      if (fit > allowed && (sweeps > 0 || change < 10 * fit))
+        return -std::clamp(0.8 * std::sqrt(allowed / fit), 0.2, 0.8);
       if (sweeps > 0 && contraction > 0.5) return kShrink;
       change_before = change;
       std::swap(residuals_, refitted_);
@@ -606,6 +618,7 @@ class EventFlow {
   struct Part {  // of a chunk
     bool good = true;
     double squared_gradient = 0;
+    double speed = 0;  // the largest |v|
   };
 
   EventFlowOptions options_;
@@ -636,7 +649,7 @@ class EventFlow {
   bool measured_ = false;  // whether squared_gradient_ is known
   double squared_gradient_ = 0;
   std::vector<T> r0_;
-  double speed_ = 0;  // bound of the relative speed of a weight
+  double speed_ = 0;  // sum of |r_i x_i|: bounds the relative speed of a weight
   std::vector<double> gaps_, integrals_, squares_;
 };
 

@@ -90,6 +90,8 @@ class NeuronPath {
   // Squared norm of the objective's gradient at the end of the path, over the layers and inputs
   // that move.
   double squared_gradient() const { return squared_gradient_; }
+  // |v|, the largest of both ends of the path.
+  double speed() const { return speed_; }
 
  private:
   using D = Simd<double>;
@@ -153,9 +155,11 @@ class NeuronPath {
       // what is left is the weight decay of a
       const double head = rates.a != 0 ? rates.decay_a / rates.a * static_cast<double>(*a_end) : 0;
       squared_gradient_ = head * head;
+      speed_ = 0;
       return true;
     }
     start<L>(sides);
+    speed_ = std::sqrt(squared_norm_of_v<L>(s_));
     const Index n = samples_->n();
     // Zeno's neuron is the step's problem: a shorter one, or none, will do.
     const Index most_events = 1000 + 20 * n;
@@ -180,10 +184,11 @@ class NeuronPath {
       } else {
         advance<L>(event);
         if (last) break;
-        if (event.kind != Event::none) settle<L>(event);
+        // in w = 0 all samples are at zero, and rounding would say who goes where
+        const bool stays = slope_ == 0 && held_at_zero();
+        if (event.kind != Event::none && !stays) settle<L>(event);
       }
-      if (!held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_)
-        rest();
+      if (held_at_zero()) rest();
       if (count > most_events) return false;
       // what is left undone is dropped: the loop over neurons ends with Stopped
       if (count % kEventsAPoll == kEventsAPoll - 1 && worker.stop()) return true;
@@ -284,8 +289,11 @@ class NeuronPath {
 
   double squared_norm_of_w() const { return dot(w_, w_, samples_->padded_d()); }
 
-  // Held by as many samples as there are inputs: w = 0, where nothing pulls any more (relu'(0) =
-  // 0).
+  bool held_at_zero() const {
+    return !held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_;
+  }
+
+  // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
   void rest() {
     held_.clear();
     std::fill_n(w_, (kTerms + 1) * samples_->padded_d(), 0.0);   // and V
@@ -295,27 +303,41 @@ class NeuronPath {
     for (Terms& terms : M_) terms = Terms{};
   }
 
+  // v_k at s.
+  template <int L>
+  double direction_at(Index k, double s) {
+    double v = direction(L - 1)[k];
+    for (int l = L - 2; l >= 0; --l) v = v * s + direction(l)[k];
+    return v;
+  }
+
+  template <int L>
+  double squared_norm_of_v(double s) {
+    double squared = 0;
+    for (Index k = 0; k < samples_->d(); ++k) {
+      const double v = direction_at<L>(k, s);
+      squared += v * v;
+    }
+    return squared;
+  }
+
   template <int L>
   void measure() {
     const NeuronRates& rates = view_->rates;
     const double decay =
         rates.W != 0 ? rates.decay_W / rates.W : (rates.a != 0 ? rates.decay_a / rates.a : 0.0);
-    Terms powers{};
-    double power = 1;
-    for (int l = 0; l < L; ++l) {
-      powers[l] = power;
-      power *= view_->end;
-    }
     squared_gradient_ = 0;
     double head = -decay * a_;
+    double squared = 0;
     for (Index k = 0; k < samples_->d(); ++k) {
-      double v = 0;
-      for (int l = 0; l < L; ++l) v += powers[l] * direction(l)[k];
+      const double v = direction_at<L>(k, view_->end);
+      squared += v * v;
       head += w_[k] * v;
       const double weight = a_ * v - decay * w_[k];
       if (rates.W != 0) squared_gradient_ += weight * weight;
     }
     if (rates.a != 0) squared_gradient_ += head * head;
+    speed_ = std::max(speed_, std::sqrt(squared));
   }
 
   const double* jump(Index i) const { return view_->jumps + i * kTerms; }
@@ -819,6 +841,7 @@ class NeuronPath {
   double norm_ = 0;       // of w at the last event
   double start_norm_ = 0;
   double squared_gradient_ = 0;
+  double speed_ = 0;
   Terms Q_;
   Terms M_[kTerms];
   Index batch_;
