@@ -104,7 +104,8 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
       const Index split = static_cast<Index>(k);
       const T* outputs =
           k == 0 ? f : (recorder.needs_split(split) ? form.outputs(split, team) : nullptr);
-      snapshot.splits.push_back({&objectives[k], outputs, form.signs(split)});
+      snapshot.splits.push_back(
+          {&objectives[k], outputs, recorder.needs_signs() ? form.signs(split) : nullptr});
     }
     recorder.record(step, snapshot, team);
   };

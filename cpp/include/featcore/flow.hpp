@@ -203,7 +203,8 @@ class FlowRun {
     for (std::size_t k = 0; k < objectives_.size(); ++k) {
       const Index split = static_cast<Index>(k);
       const T* f = recorder_.needs_split(split) ? form.outputs(split, team) : nullptr;
-      snapshot.splits.push_back({&objectives_[k], f, form.signs(split)});
+      snapshot.splits.push_back(
+          {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split) : nullptr});
     }
     recorder_.record(static_cast<std::int64_t>(position), snapshot, team);
     trace_.times.push_back(time);
