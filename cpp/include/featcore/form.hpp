@@ -61,8 +61,8 @@ class Form {
   // the old ones.
   virtual const T* outputs(Index split, const Team& team) = 0;
 
-  // Signs of the pre-activations of split `k`, as of its last outputs(); null if not kept. They may be
-  // written down only now: not to be asked for in vain.
+  // Signs of the pre-activations of split `k`, as of its last outputs(); null if not kept. They may
+  // be written down only now: not to be asked for in vain.
   virtual const Signs<T>* signs(Index split) const = 0;
 
   // theta <- theta + step_size * rate * (-d objective / d theta), given r = -d objective / d f as
