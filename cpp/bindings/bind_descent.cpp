@@ -1,63 +1,18 @@
 // Gradient descent: one call a run, in-place on W and a.
 #include <limits>
-#include <sstream>
 
 #include "columns.hpp"
 #include "featcore/descent.hpp"
 #include "featcore/forms.hpp"
+#include "form_state.hpp"
 #include "kernels.hpp"
+#include "memory.hpp"
 #include "python_recorder.hpp"
 #include "watch.hpp"
 
 namespace featcore::bindings {
 
 namespace {
-
-// A form's state from a dict of arrays, and back.
-template <class T>
-FormState<T> form_state(const py::dict& dict) {
-  FormState<T> state;
-  for (const auto& [name, value] : dict) {
-    if (!py::isinstance<Array<T>>(value)) throw py::type_error("a state array has the wrong type");
-    const auto array = py::reinterpret_borrow<Array<T>>(value);
-    require(array.ndim() == 2, "a state array must be a matrix");
-    state.push_back({name.template cast<std::string>(),
-                     array.shape(0),
-                     array.shape(1),
-                     {array.data(), array.data() + array.size()}});
-  }
-  return state;
-}
-
-template <class T>
-py::dict state_dict(FormState<T>&& state) {
-  py::dict dict;
-  for (FormArray<T>& array : state) {
-    dict[py::str(array.name)] = Array<T>({array.rows, array.columns}, array.values.data());
-    array.values = std::vector<T>();
-  }
-  return dict;
-}
-
-// More memory is needed than there is.
-struct DoesNotFit : std::exception {
-  DoesNotFit(std::string form_, double bytes_) : form(std::move(form_)), bytes(bytes_) {}
-
-  std::string form;
-  double bytes;
-};
-
-template <class T>
-std::string memory_message(const DoesNotFit& much, const NetworkView<T>& net, Index n,
-                           double memory) {
-  std::ostringstream text;
-  text.precision(3);
-  text << "this run needs " << much.bytes / (1 << 30) << " GiB beyond its data (n=" << n
-       << ", d=" << net.d << ", m=" << net.m << ", form=" << much.form << ") and "
-       << memory / (1 << 30) << " GiB are free; use fewer samples or neurons, float32, or another "
-       << "form";
-  return text.str();
-}
 
 template <class T>
 py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
@@ -136,8 +91,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     status = "observer_failed";
     error = raised.value();
   } catch (const DoesNotFit& much) {
-    py::set_error(PyExc_MemoryError, memory_message(much, net, views[0].n, memory).c_str());
-    throw py::error_already_set();
+    raise_does_not_fit(much, net, views[0].n, memory);
   }
   if (error.is_none()) {
     monitor.listen();
@@ -156,7 +110,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     chosen.form.reset();  // before its state is copied once more
   }
   return py::make_tuple(status, outcome.step, recorder.rows(), form_used, threads, error,
-                        state_dict(std::move(new_state)));
+                        form_dict(std::move(new_state)));
 }
 
 template <class T>

@@ -8,6 +8,7 @@
 
 #include "featcore/primal.hpp"
 #include "featcore/span_form.hpp"
+#include "featcore/ties.hpp"
 
 namespace featcore {
 
@@ -20,15 +21,33 @@ class ProjectedForm final : public SpanForm<T> {
                 const FormState<T>* state, const Team& team)
       : SpanForm<T>(start, rank, basis, state ? form_array(*state, "scale", 1, 1)[0] : T(1), splits,
                     activation, signs_of_all_splits, team),
-        x_(static_cast<std::size_t>(splits[0].n * rank)),
+        whole_(splits[0]),
+        x_(static_cast<std::size_t>(whole_.n * rank)),
         D_(start.m, rank) {
-    row_products(splits[0].n, splits[0].x, rank, basis, start.d, team, x_.data());
-    const std::vector<T> W =
-        state ? form_array(*state, "weights", start.m, rank) : this->rows(this->start_products());
-    const SplitView<T>& whole = splits[0];
-    inner_ = std::make_unique<PrimalForm<T>>(
-        NetworkView<T>{start.m, rank, W.data(), start.a}, activation,
-        std::vector<SplitView<T>>{{whole.n, rank, x_.data(), whole.y, nullptr, nullptr}}, false);
+    row_products(whole_.n, whole_.x, rank, basis, start.d, team, x_.data());
+    std::vector<T> W = this->rows(this->start_products());
+    if (activation.homogeneous()) {
+      keep_ties(start, whole_, rank, x_.data(), team, W.data());
+      this->start_products() = Panels<T>(NetworkView<T>{start.m, rank, W.data(), start.a});
+    }
+    if (state) W = form_array(*state, "weights", start.m, rank);
+    inner_ =
+        std::make_unique<PrimalForm<T>>(NetworkView<T>{start.m, rank, W.data(), start.a},
+                                        activation, std::vector<SplitView<T>>{samples()}, false);
+  }
+
+  // The training samples in the coordinates, X Q^T.
+  SplitView<T> samples() const {
+    return {whole_.n, D_.shape.d, x_.data(), whole_.y, whole_.clean_y, whole_.weights};
+  }
+
+  // The weights of the start in the coordinates, W_0 Q^T.
+  std::vector<T> start_inside() const { return this->rows(this->start_products()); }
+
+  // Goes on from other weights, (m, rank), and head, with `scale` W_0 outside the span.
+  void place(const NetworkView<T>& inside, T scale) {
+    inner_->place(inside);
+    this->moved_to(scale);
   }
 
   const char* name() const override { return "projected"; }
@@ -37,7 +56,8 @@ class ProjectedForm final : public SpanForm<T> {
   StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
                 const Team& team) override {
     const bool decays = rates.W != 0 && weight_decay != 0;
-    const double rest = measure && decays ? squared_rest(team) : 0;  // may be stopped: goes first
+    // may be stopped: goes first
+    const double rest = measure && decays ? squared_rest(this->scale(), team) : 0;
     StepInfo info = inner_->step(r, step_size, rates, weight_decay, measure, team);
     info.squared_gradient += weight_decay * weight_decay * rest;
     const LayerMove<T> move(step_size, rates, weight_decay, measure);
@@ -76,10 +96,18 @@ class ProjectedForm final : public SpanForm<T> {
     return D_;
   }
 
- private:
-  // |s W_0|^2 outside the span: of the part itself, since the difference of two squares would know
+ public:
+  // |s W_0|^2 outside the span.
+  double squared_rest(T scale, const Team& team) {
+    double sum = 0;
+    for (const double square : rest_squares(team)) sum += square;
+    const double s = static_cast<double>(scale);
+    return s * s * sum;
+  }
+
+  // |w_0j|^2 outside the span: of the part itself, since the difference of two squares would know
   // it to half of the digits only.
-  double squared_rest(const Team& team) {
+  const std::vector<double>& rest_squares(const Team& team) {
     const Index d = this->start().d;
     const Index rank = D_.shape.d;
     if (rest_.empty()) {
@@ -100,13 +128,12 @@ class ProjectedForm final : public SpanForm<T> {
           });
       rest_ = std::move(squares);
     }
-    double sum = 0;
-    for (const double square : rest_) sum += square;
-    const double s = static_cast<double>(this->scale());
-    return s * s * sum;
+    return rest_;
   }
 
-  std::vector<T> x_;  // X Q^T, (n, rank)
+ private:
+  SplitView<T> whole_;  // the training samples as they were given
+  std::vector<T> x_;    // X Q^T, (n, rank)
   std::unique_ptr<PrimalForm<T>> inner_;
   Panels<T> D_;
   std::vector<double> rest_;  // |w_0j|^2 outside the span, once asked for
