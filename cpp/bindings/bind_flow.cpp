@@ -186,18 +186,18 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
     error = monitor.error();
     if (!error.is_none()) status = status_name(FlowStatus::interrupted);
   }
+  const FlowOutcome& outcome = trace.outcome;
+  py::dict state;
+  if (stepper) {  // before W, which the frame may start from, is written to
+    state = state_dict(stepper->resumable(outcome.time));
+    state.attr("update")(form_dict(frame->state()));
+  }
   if (!trace.W.empty()) {
     const py::gil_scoped_release release;
     Monitor quiet;  // a stop was answered: what was computed is not lost
     const NetworkView<T> last{net.m, frame->start().d, trace.W.data(), trace.a.data()};
     frame->write({last, trace.rest}, Team(setting.num_threads, quiet), W_out);
     std::copy(trace.a.begin(), trace.a.end(), a_out);
-  }
-  const FlowOutcome& outcome = trace.outcome;
-  py::dict state;
-  if (stepper) {
-    state = state_dict(stepper->resumable(outcome.time));
-    state.attr("update")(form_dict(frame->state()));
   }
   py::dict result;
   result["status"] = status;

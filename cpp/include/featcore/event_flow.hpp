@@ -190,7 +190,7 @@ class EventFlow {
     looked_.W.resize(state_.W.size());
     looked_.a.resize(state_.a.size());
     looked_.sides.resize(state_.sides.size());
-    StepView view = step_view(h);
+    StepView view = step_view(h, next_);
     view.point_count = 0;
     view.end = std::clamp(2 * (time - next_.time) / h - 1, -1.0, 1.0);
     if (!carry_all(view, next_, looked_, team)) throw std::logic_error("a step cannot be repeated");
@@ -296,7 +296,7 @@ class EventFlow {
   bool sweep(double h, const Team& team) {
     ++counts_.evaluations;
     find_jumps();
-    if (!carry_all(step_view(h), state_, next_, team)) return false;
+    if (!carry_all(step_view(h, state_), state_, next_, team)) return false;
     // f and r at the points
     const Index points = grid_.points();
     std::vector<char> finite(size(points), 1);
@@ -324,7 +324,7 @@ class EventFlow {
     for (Index i = 0; i < n_; ++i)
       residuals_.data()[i * kTerms] = static_cast<double>(r0_[size(i)]);
     find_jumps();
-    StepView view = step_view(1.0);
+    StepView view = step_view(1.0, state_);
     view.point_count = 0;
     view.end = -1;
     looked_ = state_;
@@ -382,7 +382,8 @@ class EventFlow {
     }
   }
 
-  StepView step_view(double h) const {
+  // Of a step of length h from a state.
+  StepView step_view(double h, const EventFlowState<T>& from) const {
     StepView view;
     view.terms = grid_.terms();
     const double decay = objective_->spec().weight_decay;
@@ -393,6 +394,7 @@ class EventFlow {
     view.on = on_.data();
     view.points = points_.data();
     view.point_count = static_cast<int>(points_.size());
+    view.blurred = options_.zero > 0 && from.last_step == 0;  // the first step
     return view;
   }
 
@@ -560,7 +562,7 @@ class EventFlow {
               grid_.legendre_fit(l, q) * static_cast<double>(r_.data()[q * n_ + i]);
     next_.last_step = h;
     next_.time = state_.time + h;
-    next_.rest = decayed(state_.rest, step_view(h));
+    next_.rest = decayed(state_.rest, step_view(h, state_));
     next_.ratio = std::max(ratio, 1e-12);
     sum_gradient();
     step_events_.clear();

@@ -40,6 +40,8 @@ struct StepView {
   const double* points = nullptr;  // increasing, in (-1, end]
   int point_count = 0;
   double end = 1;
+  // Whether what is left of a zero z may be on either side: at the start, in turned coordinates.
+  bool blurred = false;
 };
 
 // One a thread: neurons at the start of their paths, and the one that is on its way.
@@ -119,6 +121,7 @@ class NeuronPath {
   static constexpr Index kEventsAPoll = 16;
   // Roundings of z, relative to |w| |x|, that may be left of a zero.
   static constexpr double kBlur = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
+  static constexpr double kTiny = static_cast<double>(std::numeric_limits<T>::min()) / kBlur;
   static constexpr Index kMostFollowed = 256;  // crossings of a window
   // Of the weight at the start: what is left of it is rounding.
   static constexpr double kRest = 1e-13;
@@ -410,8 +413,8 @@ class NeuronPath {
       T& z = z_[i];
       const T side = side_.data()[i];
       // A pair that has just crossed is on its new side, whatever rounding makes of z.
-      if (side == T(0) || (side * z < T(0) && std::abs(static_cast<double>(z)) <= blur(i)))
-        z = T(0);
+      const bool beyond = side * z < T(0) || view_->blurred;
+      if (side == T(0) || (beyond && std::abs(static_cast<double>(z)) <= blur(i))) z = T(0);
     }
     for (Terms& terms : M_) terms = Terms{};
     Q_ = Terms{};
@@ -591,7 +594,9 @@ class NeuronPath {
     if (event.kind == Event::crossing) {
       ties_.push_back(event.sample);
       norm_ = std::sqrt(squared_norm_of_w());
-      const V width = S::fill(static_cast<T>(kBlur * norm_));
+      // All of w may have been across the coordinates; then every z is exactly 0.
+      const double least = view_->blurred ? kTiny : 0.0;
+      const V width = S::fill(static_cast<T>(std::max(kBlur * norm_, least)));
       for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
         unsigned near =
             S::positive(width * S::load(samples_->norms() + i) - magnitude(S::load(z_ + i)));
