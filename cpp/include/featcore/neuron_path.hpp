@@ -186,8 +186,8 @@ class NeuronPath {
         if (event.kind != Event::none) settle<L>(event);
       }
       // Weights across the coordinates are 0 in these, and yet to begin.
-      const bool shrunk = squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_;
-      if (!held_.empty() && shrunk && !(view.blurred && start_norm_ == 0)) rest();
+      const bool may_rest = !held_.empty() && !(view.blurred && start_norm_ == 0);
+      if (may_rest && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_) rest();
       if (count > most_events) return false;
       // what is left undone is dropped: the loop over neurons ends with Stopped
       if (count % kEventsAPoll == kEventsAPoll - 1 && worker.stop()) return true;
