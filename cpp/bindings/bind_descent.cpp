@@ -4,7 +4,6 @@
 #include "columns.hpp"
 #include "featcore/descent.hpp"
 #include "featcore/forms.hpp"
-#include "form_state.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "python_recorder.hpp"
@@ -13,6 +12,32 @@
 namespace featcore::bindings {
 
 namespace {
+
+// A form's state from a dict of arrays, and back.
+template <class T>
+FormState<T> form_state(const py::dict& dict) {
+  FormState<T> state;
+  for (const auto& [name, value] : dict) {
+    if (!py::isinstance<Array<T>>(value)) throw py::type_error("a state array has the wrong type");
+    const auto array = py::reinterpret_borrow<Array<T>>(value);
+    require(array.ndim() == 2, "a state array must be a matrix");
+    state.push_back({name.template cast<std::string>(),
+                     array.shape(0),
+                     array.shape(1),
+                     {array.data(), array.data() + array.size()}});
+  }
+  return state;
+}
+
+template <class T>
+py::dict state_dict(FormState<T>&& state) {
+  py::dict dict;
+  for (FormArray<T>& array : state) {
+    dict[py::str(array.name)] = Array<T>({array.rows, array.columns}, array.values.data());
+    array.values = std::vector<T>();
+  }
+  return dict;
+}
 
 template <class T>
 py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
@@ -110,7 +135,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     chosen.form.reset();  // before its state is copied once more
   }
   return py::make_tuple(status, outcome.step, recorder.rows(), form_used, threads, error,
-                        form_dict(std::move(new_state)));
+                        state_dict(std::move(new_state)));
 }
 
 template <class T>

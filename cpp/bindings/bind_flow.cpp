@@ -8,7 +8,6 @@
 #include "columns.hpp"
 #include "featcore/flow.hpp"
 #include "featcore/flow_memory.hpp"
-#include "form_state.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "python_recorder.hpp"
@@ -100,13 +99,15 @@ py::tuple event_arrays(const std::vector<FlowEvent>& events) {
   return py::make_tuple(array_of(times), array_of(neurons), array_of(samples), array_of(kinds));
 }
 
-// The part of a state that belongs to the form.
+// A matrix of a state with as many columns as a neuron has inputs.
 template <class T>
-FormState<T> frame_state(const py::dict& dict) {
-  py::dict matrices;
-  for (const char* name : {"start", "basis"})
-    if (dict.contains(name)) matrices[name] = dict[name];
-  return form_state<T>(matrices);
+Array<T> matrix_of(const py::dict& dict, const char* name, Index columns) {
+  if (!dict.contains(name) || !py::isinstance<Array<T>>(dict[name]))
+    throw py::type_error(std::string("the state has no ") + name);
+  auto array = py::reinterpret_borrow<Array<T>>(dict[name]);
+  require(array.ndim() == 2 && array.shape(0) > 0 && array.shape(1) == columns,
+          std::string("the ") + name + " of the state has the wrong shape");
+  return array;
 }
 
 // What a run is given besides its stepper.
@@ -135,12 +136,18 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
   const NetworkView<T>& net = setting.net;
   NetworkView<T> start = net;
   std::optional<std::decay_t<decltype(std::declval<Stepper>().state())>> old_state;
-  FormState<T> old_frame;
+  std::vector<T> old_basis;
+  std::optional<Array<T>> old_start;
   if (!setting.state.is_none()) {
     const auto dict = setting.state.template cast<py::dict>();
     read_state(dict, old_state.emplace());
-    old_frame = frame_state<T>(dict);
-    if (setting.form == "projected") start.W = form_array(old_frame, "start", net.m, net.d).data();
+    if (setting.form == "projected") {
+      old_start = matrix_of<T>(dict, "start", net.d);
+      require(old_start->shape(0) == net.m, "the start of the state has the wrong shape");
+      start.W = old_start->data();
+      const Array<T> basis = matrix_of<T>(dict, "basis", net.d);
+      old_basis.assign(basis.data(), basis.data() + basis.size());
+    }
   }
   std::vector<Objective<T>> objectives;
   for (const SplitView<T>& view : setting.views) objectives.emplace_back(setting.spec, view);
@@ -160,7 +167,7 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
     try {
       frame = choose_frame(
           setting.form, start, setting.activation, setting.views, recorder.needs_signs(),
-          old_state ? &old_frame : nullptr, team, [&](const std::string& form, Index coordinates) {
+          std::move(old_basis), team, [&](const std::string& form, Index coordinates) {
             const double bytes =
                 flow_memory(form, setting.method, net, setting.views, coordinates, threads);
             if (bytes > setting.memory) throw DoesNotFit{form, bytes};
@@ -190,7 +197,10 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
   py::dict state;
   if (stepper) {  // before W, which the frame may start from, is written to
     state = state_dict(stepper->resumable(outcome.time));
-    state.attr("update")(form_dict(frame->state()));
+    if (const std::vector<T>& basis = frame->basis(); !basis.empty()) {
+      state["start"] = old_start ? *old_start : Array<T>({net.m, net.d}, start.W);
+      state["basis"] = Array<T>({frame->start().d, net.d}, basis.data());
+    }
   }
   if (!trace.W.empty()) {
     const py::gil_scoped_release release;

@@ -49,8 +49,9 @@ class FlowFrame {
   // |W|^2 outside the coordinates.
   virtual double squared_rest(T rest, const Team& team) = 0;
 
-  // What, besides the stepper, a run needs to go on.
-  virtual FormState<T> state() const { return {}; }
+  // Orthonormal rows of the coordinates, one after the other; none where they are those given. With
+  // the weights at the start of the run, all that a run needs to go on besides its stepper.
+  virtual const std::vector<T>& basis() const = 0;
 };
 
 // The weights themselves.
@@ -83,12 +84,14 @@ class WholeFrame final : public FlowFrame<T> {
   }
 
   double squared_rest(T, const Team&) override { return 0; }
+  const std::vector<T>& basis() const override { return none_; }
 
  private:
   NetworkView<T> net_;
   Activation activation_;
   std::vector<SplitView<T>> splits_;
   bool signs_;
+  std::vector<T> none_;
 };
 
 // W Q^T on the samples X Q^T, with orthonormal rows Q that span the samples.
@@ -139,10 +142,7 @@ class SpanFrame final : public FlowFrame<T> {
 
   double squared_rest(T rest, const Team& team) override { return form_.squared_rest(rest, team); }
 
-  FormState<T> state() const override {
-    return {{"start", start_.m, start_.d, {start_.W, start_.W + start_.m * start_.d}},
-            {"basis", rank_, start_.d, basis_}};
-  }
+  const std::vector<T>& basis() const override { return basis_; }
 
  private:
   NetworkView<T> start_;
@@ -183,24 +183,18 @@ std::vector<T> paying_span(const NetworkView<T>& net, const SplitView<T>& split,
   return span_basis(split.n, split.d, split.x, most, team);
 }
 
-// `wanted`: primal, projected, or auto. With a `state`, the flow goes on where it was left; `start`
-// has then the weights at the start of the run and the present head. Everything that the arguments
-// point to must outlive the frame. `fits(name, coordinates)` is asked before anything large is
-// made.
+// `wanted`: primal, projected, or auto. A flow that goes on has the `basis` of before, and `start`
+// the weights at the start of the run with the present head. Everything that the arguments point to
+// must outlive the frame. `fits(name, coordinates)` is asked before anything large is made.
 template <class T, class Fits>
 std::unique_ptr<FlowFrame<T>> choose_frame(const std::string& wanted, const NetworkView<T>& start,
                                            Activation activation,
                                            const std::vector<SplitView<T>>& splits,
-                                           bool signs_of_all_splits, const FormState<T>* state,
+                                           bool signs_of_all_splits, std::vector<T> basis,
                                            const Team& team, Fits&& fits) {
   const SplitView<T>& train = splits.front();
-  std::vector<T> basis;
   if (wanted == "projected") {
-    if (state) {
-      for (const FormArray<T>& array : *state)
-        if (array.name == "basis" && array.columns == start.d) basis = array.values;
-      if (basis.empty()) throw std::invalid_argument("the state has no basis");
-    } else {
+    if (basis.empty()) {
       fits(wanted, Index{1});
       basis = span_basis(train.n, start.d, train.x, std::min(train.n, start.d), team);
     }

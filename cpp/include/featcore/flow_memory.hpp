@@ -30,8 +30,9 @@ double flow_memory(const std::string& form, const std::string& method, const Net
     return common + samples + n * (kSums * kSize + kPolynomials) + threads * (kBatch + 4096 * k) +
            6 * weights + 5 * m * n;
   }
+  constexpr double kTiles = 64.0 * 1024 * 1024;  // the stepper has a kernel of its own
   const double stages = method == "tsit5" ? 6 : (method == "rk4" ? 4 : (method == "heun" ? 2 : 1));
-  return common + (11 + stages) * weights;
+  return common + kTiles + (11 + stages) * weights;
 }
 
 }  // namespace featcore
