@@ -55,7 +55,7 @@ json.dump(dict(grown=resident("VmHWM") - before, asked=max(asked), form=last.out
 """
 
 CASES = [
-    (3000, 40, 4000, "primal", "event", 0, 1),
+    (2000, 40, 2000, "primal", "event", 0, 1),
     (400, 2000, 3000, "primal", "event", 0, 1),
     (400, 3000, 3000, "projected", "event", 0, 1),
     (400, 3000, 3000, "projected", "event", 0, 2),

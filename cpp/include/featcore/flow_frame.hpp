@@ -185,7 +185,8 @@ std::vector<T> paying_span(const NetworkView<T>& net, const SplitView<T>& split,
 
 // `wanted`: primal, projected, or auto. A flow that goes on has the `basis` of before, and `start`
 // the weights at the start of the run with the present head. Everything that the arguments point to
-// must outlive the frame. `fits(name, coordinates)` is asked before anything large is made.
+// must outlive the frame. `fits(name, coordinates)` is asked before anything large is made; 0
+// coordinates: for looking at the span.
 template <class T, class Fits>
 std::unique_ptr<FlowFrame<T>> choose_frame(const std::string& wanted, const NetworkView<T>& start,
                                            Activation activation,
@@ -195,7 +196,7 @@ std::unique_ptr<FlowFrame<T>> choose_frame(const std::string& wanted, const Netw
   const SplitView<T>& train = splits.front();
   if (wanted == "projected") {
     if (basis.empty()) {
-      fits(wanted, Index{1});
+      fits(wanted, Index{0});
       basis = span_basis(train.n, start.d, train.x, std::min(train.n, start.d), team);
     }
   } else if (wanted == "auto") {

@@ -9,7 +9,7 @@
 namespace featcore {
 
 // In bytes, beyond the samples and the weights that come and go. `coordinates`: of a neuron, in the
-// form.
+// form; 0 while these are not known, and the span is made.
 template <class T>
 double flow_memory(const std::string& form, const std::string& method, const NetworkView<T>& net,
                    const std::vector<SplitView<T>>& splits, Index coordinates, int threads) {
@@ -20,6 +20,7 @@ double flow_memory(const std::string& form, const std::string& method, const Net
   const double weights = kSize * m * k;
   // A copy of the samples in double: for their span, or to find those on one line.
   const double look = 8 * n * static_cast<double>(net.d);
+  if (coordinates == 0) return 3 * look;
   const double common = form_memory(form, net, splits, coordinates) + look;
   if (method == "event") {
     constexpr double kBatch = 16.0 * 1024 * 1024;  // of a thread

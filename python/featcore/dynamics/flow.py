@@ -89,7 +89,7 @@ def flow(
         Relative error, at least 1e-13 (of float32: 1e-5).
         Of "event": each step may move the weights astray by rtol times the most that the residuals could have
         changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
-        of rtol. Of "tsit5": of each weight and step.
+        of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step.
     atol : float, optional
         Absolute error. Of "event" a rate: the relative change of the weights per unit of time that does not
         matter. Of "tsit5": of each weight and step. Default rtol/1000.
@@ -121,10 +121,10 @@ def flow(
     wall_time : float, optional
         Stop after this many seconds.
     form : {"auto", "primal", "projected"}
-        Coordinates that are moved; they agree to rounding, and differ in speed. "primal": W. "projected": W in the
-        span of x, for rank(x) well below d, as where n is. "auto" chooses by arithmetic on n, d, m and the rank;
-        `run.outcome.form` tells. (The form "gram" of `descend` is no form of a flow: in the span a step costs n·m·n,
-        too.)
+        Coordinates that are moved; runs agree to rounding with fixed steps, else to `rtol`, and differ in speed.
+        "primal": W. "projected": W in the span of x, for rank(x) well below d, as where n is. "auto" chooses by
+        arithmetic on n, d, m and the rank; `run.outcome.form` tells. (The form "gram" of `descend` is no form of a
+        flow: in the span a step costs n·m·n, too.)
     num_threads : int, optional
         Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
     progress : bool
