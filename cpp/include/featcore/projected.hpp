@@ -50,6 +50,50 @@ class ProjectedForm final : public SpanForm<T> {
     this->moved_to(scale);
   }
 
+  // |s W_0|^2 outside the span.
+  double squared_rest(T scale, const Team& team) {
+    double sum = 0;
+    for (const double square : rest_squares(team)) sum += square;
+    const double s = static_cast<double>(scale);
+    return s * s * sum;
+  }
+
+  // |w_0j|^2 outside the span: of the part itself, since the difference of two squares would know
+  // it to half of the digits only.
+  const std::vector<double>& rest_squares(const Team& team) {
+    if (!rest_.empty()) return rest_;
+    const Index d = this->start().d;
+    const Index m = D_.shape.m;
+    const Index rank = D_.shape.d;
+    const std::vector<T> inside = start_inside();
+    std::vector<double> squares(static_cast<std::size_t>(m));
+    constexpr Index kRows = 64;
+    constexpr Index kPromptWork = 100'000'000;  // between two looks for a stop
+    const Index columns = std::clamp<Index>(kPromptWork / (kRows * rank), 1, d);
+    team.for_work(2.0 * static_cast<double>(m * rank) * static_cast<double>(d))
+        .for_each(ceil_div(m, kRows), [&](Index block, const Worker& worker) {
+          const Index first = block * kRows;
+          const Index count = std::min(kRows, m - first);
+          const ConstRows<T> basis(this->basis(), rank, d);
+          const ConstRows<T> start(this->start().W + first * d, count, d);
+          // In memory of our own: see row_products().
+          const RowMatrix<double> coefficients =
+              ConstRows<T>(inside.data() + first * rank, count, rank).template cast<double>();
+          RowMatrix<double> right;
+          RowMatrix<double> rest;
+          for (Index k = 0; k < d && !worker.stop(); k += columns) {
+            const Index width = std::min(columns, d - k);
+            right = basis.middleCols(k, width).template cast<double>();
+            rest = start.middleCols(k, width).template cast<double>();
+            rest.noalias() -= coefficients * right;
+            for (Index j = 0; j < count; ++j)
+              squares[static_cast<std::size_t>(first + j)] += rest.row(j).squaredNorm();
+          }
+        });
+    rest_ = std::move(squares);
+    return rest_;
+  }
+
   const char* name() const override { return "projected"; }
   double flops() const override { return inner_->flops(); }
 
@@ -94,41 +138,6 @@ class ProjectedForm final : public SpanForm<T> {
       D_.W.data()[q] = now.W.data()[q] - this->scale() * start[q];
     std::copy_n(now.a.data(), now.a.size(), D_.a.data());
     return D_;
-  }
-
- public:
-  // |s W_0|^2 outside the span.
-  double squared_rest(T scale, const Team& team) {
-    double sum = 0;
-    for (const double square : rest_squares(team)) sum += square;
-    const double s = static_cast<double>(scale);
-    return s * s * sum;
-  }
-
-  // |w_0j|^2 outside the span: of the part itself, since the difference of two squares would know
-  // it to half of the digits only.
-  const std::vector<double>& rest_squares(const Team& team) {
-    const Index d = this->start().d;
-    const Index rank = D_.shape.d;
-    if (rest_.empty()) {
-      std::vector<double> squares(static_cast<std::size_t>(D_.shape.m));
-      team.for_work(4.0 * static_cast<double>(D_.shape.m * rank) * static_cast<double>(d))
-          .for_each(D_.shape.m, [&](Index j, const Worker&) {
-            const T* w = this->start().W + j * d;
-            std::vector<double> rest(w, w + d);
-            for (Index k = 0; k < rank; ++k) {
-              const T* q = this->basis() + k * d;
-              double inside = 0;
-              for (Index i = 0; i < d; ++i)
-                inside += rest[static_cast<std::size_t>(i)] * static_cast<double>(q[i]);
-              for (Index i = 0; i < d; ++i)
-                rest[static_cast<std::size_t>(i)] -= inside * static_cast<double>(q[i]);
-            }
-            squares[static_cast<std::size_t>(j)] = squared_norm(rest.data(), d);
-          });
-      rest_ = std::move(squares);
-    }
-    return rest_;
   }
 
  private:
