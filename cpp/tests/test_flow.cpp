@@ -307,6 +307,15 @@ TEST(samples_on_a_line_act_as_one) {
   CHECK_CLOSE(lines.factor(2), -2, 1e-15);
   CHECK_CLOSE(lines.factor(4), 0.1, 1e-15);
   CHECK(lines.mirrored());
+  // Found among the samples as given, whatever a change of coordinates leaves of them.
+  const std::vector<double> given = {1, 2, 3, 1, -2, -4, 0, 0, 0.1, 0.2};
+  std::vector<double> turned = given;
+  turned[5] += 1e-13;
+  turned[9] -= 1e-14;
+  const SplitView<double> before{5, 2, given.data(), nullptr, nullptr, nullptr};
+  const SplitView<double> after{5, 2, turned.data(), nullptr, nullptr, nullptr};
+  CHECK(FlowSamples<double>(after).n() == 5);
+  CHECK(FlowSamples<double>(after, before).n() == 3);
 
   Problem<double> p = random_problem<double>(12, 3, 10, 4);
   Problem<double> q = p;

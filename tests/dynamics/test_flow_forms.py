@@ -402,8 +402,7 @@ def test_duplicates_of_a_neuron_remain_duplicates():
 
 
 def test_samples_on_a_line_are_found_before_the_rotation():
-    """At many inputs rounding of the coordinates is more than what tells lines apart: sample by sample, two of them
-    with labels of both signs would hold a neuron that together they let through."""
+    """Sample by sample, two with labels of both signs would hold a neuron that together they let through."""
     d = 8000
     rng = np.random.default_rng(5)
     base = np.abs(rng.standard_normal((4, d))) / math.sqrt(d)
