@@ -1,11 +1,11 @@
 // Gradient descent: one call a run, in-place on W and a.
 #include <limits>
-#include <sstream>
 
 #include "columns.hpp"
 #include "featcore/descent.hpp"
 #include "featcore/forms.hpp"
 #include "kernels.hpp"
+#include "memory.hpp"
 #include "python_recorder.hpp"
 #include "watch.hpp"
 
@@ -37,26 +37,6 @@ py::dict state_dict(FormState<T>&& state) {
     array.values = std::vector<T>();
   }
   return dict;
-}
-
-// More memory is needed than there is.
-struct DoesNotFit : std::exception {
-  DoesNotFit(std::string form_, double bytes_) : form(std::move(form_)), bytes(bytes_) {}
-
-  std::string form;
-  double bytes;
-};
-
-template <class T>
-std::string memory_message(const DoesNotFit& much, const NetworkView<T>& net, Index n,
-                           double memory) {
-  std::ostringstream text;
-  text.precision(3);
-  text << "this run needs " << much.bytes / (1 << 30) << " GiB beyond its data (n=" << n
-       << ", d=" << net.d << ", m=" << net.m << ", form=" << much.form << ") and "
-       << memory / (1 << 30) << " GiB are free; use fewer samples or neurons, float32, or another "
-       << "form";
-  return text.str();
 }
 
 template <class T>
@@ -136,8 +116,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     status = "observer_failed";
     error = raised.value();
   } catch (const DoesNotFit& much) {
-    py::set_error(PyExc_MemoryError, memory_message(much, net, views[0].n, memory).c_str());
-    throw py::error_already_set();
+    raise_does_not_fit(much, net, views[0].n, memory);
   }
   if (error.is_none()) {
     monitor.listen();

@@ -1,9 +1,15 @@
 // Gradient flow: one call a run, in-place on W and a.
+#include <limits>
+#include <memory>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "columns.hpp"
 #include "featcore/flow.hpp"
+#include "featcore/flow_memory.hpp"
 #include "kernels.hpp"
+#include "memory.hpp"
 #include "python_recorder.hpp"
 #include "watch.hpp"
 
@@ -29,7 +35,8 @@ template <class T>
 py::dict state_dict(const EventFlowState<T>& state) {
   py::dict dict;
   dict["numbers"] = array_of(std::vector<double>{state.time, state.step, state.last_step,
-                                                 state.ratio, static_cast<double>(state.trusted)});
+                                                 state.ratio, static_cast<double>(state.trusted),
+                                                 static_cast<double>(state.rest)});
   dict["W"] = array_of(state.W);
   dict["a"] = array_of(state.a);
   dict["sides"] = array_of(state.sides);
@@ -41,12 +48,13 @@ py::dict state_dict(const EventFlowState<T>& state) {
 template <class T>
 void read_state(const py::dict& dict, EventFlowState<T>& state) {
   const std::vector<double> numbers = vector_of<double>(dict["numbers"], "numbers");
-  require(numbers.size() == 5, "the state has the wrong size");
+  require(numbers.size() == 6, "the state has the wrong size");
   state.time = numbers[0];
   state.step = numbers[1];
   state.last_step = numbers[2];
   state.ratio = numbers[3];
   state.trusted = static_cast<int>(numbers[4]);
+  state.rest = static_cast<T>(numbers[5]);
   state.W = vector_of<T>(dict["W"], "W");
   state.a = vector_of<T>(dict["a"], "a");
   state.sides = vector_of<std::int8_t>(dict["sides"], "sides");
@@ -58,7 +66,8 @@ template <class T>
 py::dict state_dict(const RungeKuttaState<T>& state) {
   py::dict dict;
   dict["numbers"] = array_of(std::vector<double>{state.time, state.step, state.error_before,
-                                                 static_cast<double>(state.taken)});
+                                                 static_cast<double>(state.taken),
+                                                 static_cast<double>(state.rest)});
   dict["W"] = array_of(state.W);
   dict["a"] = array_of(state.a);
   return dict;
@@ -67,11 +76,12 @@ py::dict state_dict(const RungeKuttaState<T>& state) {
 template <class T>
 void read_state(const py::dict& dict, RungeKuttaState<T>& state) {
   const std::vector<double> numbers = vector_of<double>(dict["numbers"], "numbers");
-  require(numbers.size() == 4, "the state has the wrong size");
+  require(numbers.size() == 5, "the state has the wrong size");
   state.time = numbers[0];
   state.step = numbers[1];
   state.error_before = numbers[2];
   state.taken = static_cast<std::int64_t>(numbers[3]);
+  state.rest = static_cast<T>(numbers[4]);
   state.W = vector_of<T>(dict["W"], "W");
   state.a = vector_of<T>(dict["a"], "a");
 }
@@ -89,31 +99,64 @@ py::tuple event_arrays(const std::vector<FlowEvent>& events) {
   return py::make_tuple(array_of(times), array_of(neurons), array_of(samples), array_of(kinds));
 }
 
+// A matrix of a state with as many columns as a neuron has inputs.
+template <class T>
+Array<T> matrix_of(const py::dict& dict, const char* name, Index columns) {
+  if (!dict.contains(name) || !py::isinstance<Array<T>>(dict[name]))
+    throw py::type_error(std::string("the state has no ") + name);
+  auto array = py::reinterpret_borrow<Array<T>>(dict[name]);
+  require(array.ndim() == 2 && array.shape(0) > 0 && array.shape(1) == columns,
+          std::string("the ") + name + " of the state has the wrong shape");
+  return array;
+}
+
 // What a run is given besides its stepper.
 template <class T>
 struct Setting {
   NetworkView<T> net;
   Activation activation;
-  std::vector<Objective<T>> objectives;
+  std::vector<SplitView<T>> views;
+  ObjectiveSpec spec;
   const double* balance;
   std::vector<double> times;
   FlowOptions options;
+  std::string method;
+  std::string form;
   py::object state;
+  double memory;
   int num_threads;
 };
 
-template <class T, class Stepper>
-py::dict run_flow(Stepper& stepper, const Setting<T>& setting, Recorder<T>& recorder,
-                  PythonMonitor& monitor, T* W_out, T* a_out) {
+// `make(frame, objective)` returns the stepper, in the coordinates of the frame.
+template <class T, class Make>
+py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonitor& monitor,
+                  T* W_out, T* a_out, Make&& make) {
+  using Made = decltype(make(std::declval<FlowFrame<T>&>(), std::declval<Objective<T>&>()));
+  using Stepper = typename Made::element_type;
+  const NetworkView<T>& net = setting.net;
+  NetworkView<T> start = net;
+  std::optional<std::decay_t<decltype(std::declval<Stepper>().state())>> old_state;
+  std::vector<T> old_basis;
+  std::optional<Array<T>> old_start;
   if (!setting.state.is_none()) {
-    auto state = stepper.state();
-    read_state(setting.state.template cast<py::dict>(), state);
-    stepper.resume(std::move(state));
+    const auto dict = setting.state.template cast<py::dict>();
+    read_state(dict, old_state.emplace());
+    if (setting.form == "projected") {
+      old_start = matrix_of<T>(dict, "start", net.d);
+      require(old_start->shape(0) == net.m, "the start of the state has the wrong shape");
+      start.W = old_start->data();
+      const Array<T> basis = matrix_of<T>(dict, "basis", net.d);
+      old_basis.assign(basis.data(), basis.data() + basis.size());
+    }
   }
+  std::vector<Objective<T>> objectives;
+  for (const SplitView<T>& view : setting.views) objectives.emplace_back(setting.spec, view);
+  std::unique_ptr<FlowFrame<T>> frame;
+  std::optional<Objective<T>> descended;
+  Made stepper;
   FlowTrace<T> trace;
-  FlowRun<T, Stepper> run(stepper, setting.activation, setting.objectives, setting.balance,
-                          setting.times, setting.options, recorder, trace);
-  std::string status;
+  trace.outcome.time = setting.options.start;
+  std::string status = status_name(FlowStatus::interrupted);
   py::object error = py::none();
   int threads = 1;
   try {
@@ -121,22 +164,51 @@ py::dict run_flow(Stepper& stepper, const Setting<T>& setting, Recorder<T>& reco
     const py::gil_scoped_release release;
     const Team team(setting.num_threads, monitor);
     threads = team.threads();
-    team.together([&](const Team& gathered) { run(gathered); });
-    status = status_name(trace.outcome.status);
+    try {
+      frame = choose_frame(
+          setting.form, start, setting.activation, setting.views, recorder.needs_signs(),
+          std::move(old_basis), team, [&](const std::string& form, Index coordinates) {
+            const double bytes =
+                flow_memory(form, setting.method, net, setting.views, coordinates, threads);
+            if (bytes > setting.memory) throw DoesNotFit{form, bytes};
+          });
+      descended.emplace(setting.spec, frame->samples());
+      stepper = make(*frame, *descended);
+      if (old_state) stepper->resume(std::move(*old_state));
+      FlowRun<T, Stepper> run(*stepper, *frame, objectives, setting.balance, setting.times,
+                              setting.options, recorder, trace);
+      team.together([&](const Team& gathered) { run(gathered); });
+      status = status_name(trace.outcome.status);
+    } catch (const Stopped&) {  // before the first step
+      status = status_name(FlowStatus::interrupted);
+    }
   } catch (py::error_already_set& raised) {
     status = "observer_failed";
     error = raised.value();
+  } catch (const DoesNotFit& much) {
+    raise_does_not_fit(much, net, setting.views.front().n, setting.memory);
   }
   if (error.is_none()) {
     monitor.listen();
     error = monitor.error();
     if (!error.is_none()) status = status_name(FlowStatus::interrupted);
   }
+  const FlowOutcome& outcome = trace.outcome;
+  py::dict state;
+  if (stepper) {  // before W, which the frame may start from, is written to
+    state = state_dict(stepper->resumable(outcome.time));
+    if (const std::vector<T>& basis = frame->basis(); !basis.empty()) {
+      state["start"] = old_start ? *old_start : Array<T>({net.m, net.d}, start.W);
+      state["basis"] = Array<T>({frame->start().d, net.d}, basis.data());
+    }
+  }
   if (!trace.W.empty()) {
-    std::copy(trace.W.begin(), trace.W.end(), W_out);
+    const py::gil_scoped_release release;
+    Monitor quiet;  // a stop was answered: what was computed is not lost
+    const NetworkView<T> last{net.m, frame->start().d, trace.W.data(), trace.a.data()};
+    frame->write({last, trace.rest}, Team(setting.num_threads, quiet), W_out);
     std::copy(trace.a.begin(), trace.a.end(), a_out);
   }
-  const FlowOutcome& outcome = trace.outcome;
   py::dict result;
   result["status"] = status;
   result["time"] = outcome.time;
@@ -146,7 +218,8 @@ py::dict run_flow(Stepper& stepper, const Setting<T>& setting, Recorder<T>& reco
                      outcome.counts.crossings, outcome.counts.slidings);
   result["drift"] = outcome.drift;
   result["events"] = event_arrays(trace.events);
-  result["state"] = state_dict(stepper.resumable(outcome.time));
+  result["state"] = state;
+  result["form"] = frame ? frame->name() : setting.form;
   result["num_threads"] = threads;
   result["error"] = error;
   return result;
@@ -158,25 +231,28 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
                        const Array<double>& balance, const std::string& method,
                        const py::tuple& options, const Array<double>& times,
                        const py::list& column_list, const py::object& state, py::object on_row,
-                       py::object progress, int num_threads) {
+                       py::object progress, int num_threads, const std::string& form,
+                       double memory) {
   const NetworkView<T> net = network_view(W, a);
   const py::list held_splits = held(splits);
   const py::list held_columns = held(column_list);
-  const std::vector<SplitView<T>> views = split_views<T>(held_splits, net.d);
+  require(options.size() == 12, "options have the wrong size");
+  require(times.ndim() == 1, "times has the wrong shape");
   const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()),
                            objective[1].cast<bool>(), objective[2].cast<double>(),
                            objective[3].cast<double>()};
-  require(options.size() == 12, "options have the wrong size");
-  require(times.ndim() == 1, "times has the wrong shape");
   Setting<T> setting{net,
                      activation_by_name(activation, slope),
-                     {},
+                     split_views<T>(held_splits, net.d),
+                     spec,
                      vector_data(balance, net.m, "balance"),
                      {times.data(), times.data() + times.size()},
                      {},
+                     method,
+                     form,
                      state,
+                     memory,
                      num_threads};
-  for (const SplitView<T>& view : views) setting.objectives.emplace_back(spec, view);
   FlowOptions& flow = setting.options;
   flow.start = options[0].cast<double>();
   flow.end = options[1].cast<double>();
@@ -184,27 +260,34 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
   const double atol = options[3].cast<double>();
   const double step_size = options[4].cast<double>();
   const Rates rates{options[5].cast<double>(), options[6].cast<double>()};
+  flow.moves_W = rates.W != 0;
   flow.stop = {options[7].cast<double>(), options[8].cast<double>(), options[9].cast<double>()};
   flow.max_steps = options[10].cast<std::int64_t>();
   flow.max_events = options[11].cast<std::int64_t>();
   std::vector<std::int64_t> positions(setting.times.size());
   std::iota(positions.begin(), positions.end(), std::int64_t{0});
   std::vector<std::int64_t> rows(setting.times.size() + 1);
-  PythonRecorder<T> recorder(
-      positions,
-      columns<T>(held_columns, net, views, setting.activation, static_cast<Index>(rows.size())),
-      rows.data(), std::move(on_row));
+  PythonRecorder<T> recorder(positions,
+                             columns<T>(held_columns, net, setting.views, setting.activation,
+                                        static_cast<Index>(rows.size())),
+                             rows.data(), std::move(on_row));
   PythonMonitor monitor(std::move(progress));
   T* W_out = W.mutable_data();
   T* a_out = a.mutable_data();
-  const Objective<T>& descended = setting.objectives.front();
-  if (method == "event") {
-    EventFlow<T> stepper(net, setting.activation, descended, {rtol, atol, rates});
-    return run_flow(stepper, setting, recorder, monitor, W_out, a_out);
-  }
-  RungeKutta<T> stepper(net, setting.activation, descended,
-                        {runge_kutta_by_name(method), step_size, rtol, atol, rates});
-  return run_flow(stepper, setting, recorder, monitor, W_out, a_out);
+  if (method == "event")
+    return run_flow(setting, recorder, monitor, W_out, a_out,
+                    [&](FlowFrame<T>& frame, const Objective<T>& descended) {
+                      return std::make_unique<EventFlow<T>>(
+                          frame.start(), setting.activation, descended,
+                          EventFlowOptions{rtol, atol, rates, frame.zero()},
+                          &setting.views.front());
+                    });
+  const RungeKuttaOptions runge_kutta{runge_kutta_by_name(method), step_size, rtol, atol, rates};
+  return run_flow(setting, recorder, monitor, W_out, a_out,
+                  [&](FlowFrame<T>& frame, const Objective<T>& descended) {
+                    return std::make_unique<RungeKutta<T>>(frame.start(), setting.activation,
+                                                           descended, runge_kutta);
+                  });
 }
 
 template <class T>
@@ -213,7 +296,8 @@ void define(py::module_& m) {
         py::arg("activation"), py::arg("slope"), py::arg("splits"), py::arg("objective"),
         py::arg("balance").noconvert(), py::arg("method"), py::arg("options"),
         py::arg("times").noconvert(), py::arg("columns"), py::arg("state"), py::arg("on_row"),
-        py::arg("progress"), py::arg("num_threads"));
+        py::arg("progress"), py::arg("num_threads"), py::arg("form") = "primal",
+        py::arg("memory") = std::numeric_limits<double>::infinity());
 }
 
 }  // namespace

@@ -65,4 +65,6 @@ def flow(
     on_row: Callable[[int, int, NDArray[Any], NDArray[Any]], None] | None,
     progress: Callable[[int], None] | None,
     num_threads: int,
+    form: str = ...,
+    memory: float = ...,
 ) -> dict[str, Any]: ...

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "featcore/activation.hpp"
+#include "featcore/flow_point.hpp"
 #include "featcore/form.hpp"
 #include "featcore/neuron_path.hpp"
 #include "featcore/objective.hpp"
@@ -24,6 +25,8 @@ struct EventFlowOptions {
   double rtol = 1e-6;
   double atol = 1e-9;
   Rates rates;
+  // |z| up to this many |w| |x| is a zero at the start: what rounding of the weights leaves of one.
+  double zero = 0;
 };
 
 struct FlowCounts {
@@ -47,21 +50,23 @@ struct EventFlowState {
   std::vector<double> legendre;
   int trusted = 0;   // terms that extrapolate best
   double ratio = 0;  // of its error to what was allowed
+  T rest = 1;        // what is left of weights that only decay
 };
 
 template <class T>
 class EventFlow {
  public:
-  // The samples must outlive the flow.
+  // The samples must outlive the flow. Those that share a hyperplane are found among `given`, where
+  // the objective's are the same in other coordinates.
   EventFlow(const NetworkView<T>& net, Activation activation, const Objective<T>& objective,
-            const EventFlowOptions& options)
+            const EventFlowOptions& options, const SplitView<T>* given = nullptr)
       : options_(options),
         slope_(activation.slope),
         objective_(&objective),
         m_(net.m),
         d_(net.d),
         n_(objective.split().n),
-        samples_(objective.split()),
+        samples_(objective.split(), given ? *given : objective.split()),
         grid_(terms_for(options.rtol), 2 * terms_for(options.rtol) - 2),
         chunks_(net.m, std::clamp(net.m / 48, kFewChunks, kMostChunks), 1),
         stride_((samples_.mirrored() ? 2 : 1) * samples_.padded_n()),
@@ -135,9 +140,12 @@ class EventFlow {
                 samples_.multiply(w.data(), samples_.padded_d(), rows, z.data());
               }
               const T a = state_.a[size(j)];
+              const T least =
+                  static_cast<T>(options_.zero * detail::norm(state_.W.data() + j * d_,
+                                                              options_.zero > 0 ? d_ : 0));
               for (Index u = 0; u < lines; ++u) {
                 const T zu = z.data()[row * padded + u];
-                if (zu > 0) state_.sides[size(j * lines + u)] = 1;
+                if (zu > least * samples_.norms()[u]) state_.sides[size(j * lines + u)] = 1;
                 sums[u] += a * (zu > 0 ? zu : static_cast<T>(slope_) * zu);
                 if (samples_.mirrored()) sums[padded + u] += a * zu;
               }
@@ -175,18 +183,19 @@ class EventFlow {
     return Step::taken;
   }
 
-  // The weights at `time` within the last step taken.
-  NetworkView<T> look(double time, const Team& team) {
-    if (time == state_.time) return {m_, d_, state_.W.data(), state_.a.data()};
+  // Where the flow was at `time` within the last step taken.
+  FlowPoint<T> look(double time, const Team& team) {
+    if (time == state_.time) return point(state_);
     const double h = state_.last_step;
     looked_.W.resize(state_.W.size());
     looked_.a.resize(state_.a.size());
     looked_.sides.resize(state_.sides.size());
-    StepView view = step_view(h);
+    StepView view = step_view(h, next_);
     view.point_count = 0;
     view.end = std::clamp(2 * (time - next_.time) / h - 1, -1.0, 1.0);
     if (!carry_all(view, next_, looked_, team)) throw std::logic_error("a step cannot be repeated");
-    return {m_, d_, looked_.W.data(), looked_.a.data()};
+    looked_.rest = decayed(next_.rest, view);
+    return point(looked_);
   }
 
   // Outputs on the training samples at `time` within the last step taken, between its points.
@@ -214,6 +223,9 @@ class EventFlow {
 
   // At the end of the last step, and of all so far.
   const EventFlowState<T>& state() const { return state_; }
+  FlowPoint<T> point(const EventFlowState<T>& state) const {
+    return {{m_, d_, state.W.data(), state.a.data()}, state.rest};
+  }
   const FlowCounts& counts() const { return counts_; }
   double time() const { return state_.time; }
   // Squared norm of the objective's gradient where the flow stands, over the layers that move.
@@ -284,7 +296,7 @@ class EventFlow {
   bool sweep(double h, const Team& team) {
     ++counts_.evaluations;
     find_jumps();
-    if (!carry_all(step_view(h), state_, next_, team)) return false;
+    if (!carry_all(step_view(h, state_), state_, next_, team)) return false;
     // f and r at the points
     const Index points = grid_.points();
     std::vector<char> finite(size(points), 1);
@@ -312,7 +324,7 @@ class EventFlow {
     for (Index i = 0; i < n_; ++i)
       residuals_.data()[i * kTerms] = static_cast<double>(r0_[size(i)]);
     find_jumps();
-    StepView view = step_view(1.0);
+    StepView view = step_view(1.0, state_);
     view.point_count = 0;
     view.end = -1;
     looked_ = state_;
@@ -370,7 +382,8 @@ class EventFlow {
     }
   }
 
-  StepView step_view(double h) const {
+  // Of a step of length h from a state.
+  StepView step_view(double h, const EventFlowState<T>& from) const {
     StepView view;
     view.terms = grid_.terms();
     const double decay = objective_->spec().weight_decay;
@@ -381,6 +394,7 @@ class EventFlow {
     view.on = on_.data();
     view.points = points_.data();
     view.point_count = static_cast<int>(points_.size());
+    view.blurred = options_.zero > 0 && from.last_step == 0;  // the first step
     return view;
   }
 
@@ -424,16 +438,20 @@ class EventFlow {
     return good;
   }
 
+  // What a view leaves of a weight that only decays.
+  static T decayed(T weight, const StepView& view) {
+    return static_cast<T>(std::exp(-view.rates.half * view.rates.decay_W * (view.end + 1)) *
+                          static_cast<double>(weight));
+  }
+
   // Weights of inputs that no sample has feel the decay only. Returns their part of the squared
   // gradient.
   double move_idle(const StepView& view, const T* w, T* w_end) const {
     const NeuronRates& rates = view.rates;
-    const double factor = std::exp(-rates.half * rates.decay_W * (view.end + 1));
     double squared = 0;
     for (const Index k : samples_.idle_inputs()) {
-      const double weight = factor * static_cast<double>(w[k]);
-      w_end[k] = static_cast<T>(weight);
-      squared += weight * weight;
+      w_end[k] = decayed(w[k], view);
+      squared += static_cast<double>(w_end[k]) * static_cast<double>(w_end[k]);
     }
     const double decay = rates.W != 0 ? rates.decay_W / rates.W : 0.0;
     return decay * decay * squared;
@@ -556,6 +574,7 @@ class EventFlow {
               grid_.legendre_fit(l, q) * static_cast<double>(r_.data()[q * n_ + i]);
     next_.last_step = h;
     next_.time = state_.time + h;
+    next_.rest = decayed(state_.rest, step_view(h, state_));
     next_.ratio = std::max(ratio, 1e-12);
     sum_gradient();
     step_events_.clear();

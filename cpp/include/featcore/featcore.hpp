@@ -6,6 +6,8 @@
 #include "featcore/descent.hpp"
 #include "featcore/event_flow.hpp"
 #include "featcore/flow.hpp"
+#include "featcore/flow_frame.hpp"
+#include "featcore/flow_memory.hpp"
 #include "featcore/form.hpp"
 #include "featcore/forms.hpp"
 #include "featcore/gradient.hpp"

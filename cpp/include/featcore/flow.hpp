@@ -12,7 +12,7 @@
 
 #include "featcore/descent.hpp"
 #include "featcore/event_flow.hpp"
-#include "featcore/primal.hpp"
+#include "featcore/flow_frame.hpp"
 #include "featcore/recorder.hpp"
 #include "featcore/runge_kutta.hpp"
 
@@ -56,6 +56,7 @@ struct FlowOptions {
   double end = 0;
   std::int64_t max_steps = std::numeric_limits<std::int64_t>::max();  // accepted
   std::int64_t max_events = 0;                                        // kept
+  bool moves_W = true;
   StopRules stop;
 };
 
@@ -66,14 +67,15 @@ struct FlowOutcome {
   double drift = 0;  // largest change of a_j^2 - |w_j|^2
 };
 
-// What a run leaves besides its rows. Whatever ends it, `outcome`, W and a belong together; W and a
-// are empty if it has not moved.
+// What a run leaves besides its rows. Whatever ends it, `outcome`, W, a and `rest` belong together,
+// in the coordinates of the frame; W and a are empty if it has not moved.
 template <class T>
 struct FlowTrace {
   FlowOutcome outcome;
   std::vector<double> times;      // of the rows of the recorder
   std::vector<FlowEvent> events;  // the first max_events of them
   std::vector<T> W, a;
+  T rest = 1;
 };
 
 // Moves `stepper` to options.end. `times`: increasing, of the rows to record; the recorder counts
@@ -82,11 +84,11 @@ struct FlowTrace {
 template <class T, class Stepper>
 class FlowRun {
  public:
-  FlowRun(Stepper& stepper, Activation activation, const std::vector<Objective<T>>& objectives,
+  FlowRun(Stepper& stepper, FlowFrame<T>& frame, const std::vector<Objective<T>>& objectives,
           const double* balance, const std::vector<double>& times, const FlowOptions& options,
           Recorder<T>& recorder, FlowTrace<T>& trace)
       : stepper_(stepper),
-        activation_(activation),
+        frame_(frame),
         objectives_(objectives),
         balance_(balance),
         times_(times),
@@ -96,7 +98,6 @@ class FlowRun {
         f_(static_cast<std::size_t>(objectives.front().split().n)) {
     if (!(options.end >= options.start) || !std::isfinite(options.end))
       throw std::invalid_argument("the end must be finite and not before the start");
-    for (const Objective<T>& split : objectives) views_.push_back(split.split());
     trace_.outcome.time = options.start;
   }
 
@@ -150,7 +151,7 @@ class FlowRun {
       }
       stepped_ = true;
       if (first) again_ = 1;
-      measure_drift();
+      measure_drift(team);
       double next = std::min(stepper_.time(), options_.end);
       const bool on_target =
           std::isfinite(stop.loss_at_most) && loss_at(next, team) <= stop.loss_at_most;
@@ -167,23 +168,26 @@ class FlowRun {
   // Whether the gradient where the stepper stands is as small as asked for.
   bool stationary(const Team& team) {
     const double most = options_.stop.gradient_at_most;
-    return std::isfinite(most) && std::sqrt(stepper_.squared_gradient(team)) <= most;
+    return std::isfinite(most) && std::sqrt(squared_gradient(team)) <= most;
+  }
+
+  double squared_gradient(const Team& team) {
+    const double inside = stepper_.squared_gradient(team);
+    const double decay = objectives_.front().spec().weight_decay;
+    if (decay == 0 || !options_.moves_W) return inside;
+    return inside + decay * decay * frame_.squared_rest(stepper_.state().rest, team);
   }
 
   // Where the stepper stands, or was looked at within its last step.
-  NetworkView<T> network(double time, const Team& team) {
-    if (stepped_) return stepper_.look(time, team);
-    return standing();
+  FlowPoint<T> network(double time, const Team& team) {
+    return stepped_ ? stepper_.look(time, team) : stepper_.point(stepper_.state());
   }
 
-  NetworkView<T> standing() const {
-    const auto& state = stepper_.state();
-    return {static_cast<Index>(state.a.size()), views_.front().d, state.W.data(), state.a.data()};
-  }
-
-  void keep(const NetworkView<T>& net) {
+  void keep(const FlowPoint<T>& point) {
+    const NetworkView<T>& net = point.net;
     trace_.W.assign(net.W, net.W + net.m * net.d);
     trace_.a.assign(net.a, net.a + net.m);
+    trace_.rest = point.rest;
   }
 
   // Everything up to `time`, which the last step has reached.
@@ -195,22 +199,23 @@ class FlowRun {
   }
 
   void record(double time, std::size_t position, const Team& team) {
-    const NetworkView<T> net = network(time, team);
-    PrimalForm<T> form(net, activation_, views_, recorder_.needs_signs());
-    Snapshot<T> snapshot;
-    snapshot.weights = &form.weights();
-    snapshot.balance = balance_;
-    for (std::size_t k = 0; k < objectives_.size(); ++k) {
-      const Index split = static_cast<Index>(k);
-      const T* f = recorder_.needs_split(split) ? form.outputs(split, team) : nullptr;
-      snapshot.splits.push_back(
-          {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split) : nullptr});
-    }
-    recorder_.record(static_cast<std::int64_t>(position), snapshot, team);
+    const FlowPoint<T> point = network(time, team);
+    frame_.visit(point, [&](Form<T>& form) {
+      Snapshot<T> snapshot;
+      snapshot.weights = &form.weights();
+      snapshot.balance = balance_;
+      for (std::size_t k = 0; k < objectives_.size(); ++k) {
+        const Index split = static_cast<Index>(k);
+        const T* f = recorder_.needs_split(split) ? form.outputs(split, team) : nullptr;
+        snapshot.splits.push_back(
+            {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split) : nullptr});
+      }
+      recorder_.record(static_cast<std::int64_t>(position), snapshot, team);
+    });
     trace_.times.push_back(time);
     count_events(time);
     trace_.outcome.time = time;
-    keep(net);
+    keep(point);
   }
 
   void count_events(double time) {
@@ -239,16 +244,14 @@ class FlowRun {
     if (time == from.time && time < stepper_.time()) ++again_;  // it will be taken again
     if (!trace_.times.empty() && trace_.times.back() == time) return;
     if (from.time == time)
-      keep({static_cast<Index>(from.a.size()), views_.front().d, from.W.data(), from.a.data()});
+      keep(stepper_.point(from));
     else
       trace_.W.clear();
   }
 
-  void measure_drift() {
-    const NetworkView<T> net = standing();
-    for (Index j = 0; j < net.m; ++j)
-      trace_.outcome.drift =
-          std::max(trace_.outcome.drift, std::abs(balance(net, j) - balance_[j]));
+  void measure_drift(const Team& team) {
+    trace_.outcome.drift = std::max(trace_.outcome.drift,
+                                    frame_.drift(stepper_.point(stepper_.state()), balance_, team));
   }
 
   double loss_at(double time, const Team& team) {
@@ -268,14 +271,13 @@ class FlowRun {
   static constexpr double kParts = 1000;  // of the way, for a progress bar
 
   Stepper& stepper_;
-  Activation activation_;
+  FlowFrame<T>& frame_;
   const std::vector<Objective<T>>& objectives_;
   const double* balance_;
   const std::vector<double>& times_;
   FlowOptions options_;
   Recorder<T>& recorder_;
   FlowTrace<T>& trace_;
-  std::vector<SplitView<T>> views_;
   std::vector<T> f_;
   std::size_t cursor_ = 0;  // of times_
   std::int64_t again_ = 0;  // steps that were, or will be, taken a second time

@@ -22,9 +22,13 @@ class FlowSamples {
   using S = Simd<T>;
 
   // The samples must outlive this.
-  explicit FlowSamples(const SplitView<T>& split) : whole_d_(split.d) {
+  explicit FlowSamples(const SplitView<T>& split) : FlowSamples(split, split) {}
+
+  // `given`: the same samples before their coordinates were changed. Rounding of the change would
+  // take some off their lines.
+  FlowSamples(const SplitView<T>& split, const SplitView<T>& given) : whole_d_(split.d) {
     find_inputs(split);
-    find_lines(split);
+    find_lines(given);
     // NOLINTBEGIN(cppcoreguidelines-prefer-member-initializer): inputs and lines are found first
     d_ = static_cast<Index>(inputs_.size());
     padded_d_ = padded<double>(d_, kRowBlock);
@@ -200,22 +204,23 @@ class FlowSamples {
   // Samples sorted by a projection of their directions: neighbours are compared.
   void find_lines(const SplitView<T>& split) {
     const Index n = split.n;
-    std::vector<double> unit(size(n * whole_d_)), key(size(n));
+    const Index d = split.d;
+    std::vector<double> unit(size(n * d)), key(size(n));
     std::vector<double> lengths(size(n));
     for (Index i = 0; i < n; ++i) {
       double largest = 0, squared = 0;
-      for (Index k = 0; k < whole_d_; ++k)
-        largest = std::max(largest, std::abs(static_cast<double>(split.x[i * whole_d_ + k])));
+      for (Index k = 0; k < d; ++k)
+        largest = std::max(largest, std::abs(static_cast<double>(split.x[i * d + k])));
       const double scale = largest > 0 ? 1 / largest : 0;
-      for (Index k = 0; k < whole_d_; ++k) {
-        const double value = scale * static_cast<double>(split.x[i * whole_d_ + k]);
-        unit[size(i * whole_d_ + k)] = value;
+      for (Index k = 0; k < d; ++k) {
+        const double value = scale * static_cast<double>(split.x[i * d + k]);
+        unit[size(i * d + k)] = value;
         squared += value * value;
       }
       lengths[size(i)] = largest * std::sqrt(squared);
       double projection = 0;
-      for (Index k = 0; k < whole_d_; ++k) {
-        double& value = unit[size(i * whole_d_ + k)];
+      for (Index k = 0; k < d; ++k) {
+        double& value = unit[size(i * d + k)];
         if (squared > 0) value /= std::sqrt(squared);
         projection += value * std::cos(1.0 + static_cast<double>(k));
       }
@@ -227,7 +232,7 @@ class FlowSamples {
                      [&](Index i, Index k) { return key[size(i)] < key[size(k)]; });
     // Several roundings of a unit vector, and of its projection.
     const double same = 8 * static_cast<double>(std::numeric_limits<T>::epsilon());
-    const double near = same * std::sqrt(static_cast<double>(whole_d_));
+    const double near = same * std::sqrt(static_cast<double>(d));
     std::vector<Index> first(size(n));  // sample of the line, the smallest
     std::vector<double> sign(size(n), 1.0);
     for (Index p = 0; p < n; ++p) {
@@ -238,12 +243,10 @@ class FlowSamples {
         const Index other = order[size(q)];
         if (!(lengths[size(other)] > 0) || first[size(other)] != other) continue;
         double cosine = 0, gap = 0;
-        for (Index k = 0; k < whole_d_; ++k)
-          cosine += unit[size(i * whole_d_ + k)] * unit[size(other * whole_d_ + k)];
+        for (Index k = 0; k < d; ++k) cosine += unit[size(i * d + k)] * unit[size(other * d + k)];
         const double side = cosine > 0 ? 1 : -1;
-        for (Index k = 0; k < whole_d_; ++k)
-          gap = std::max(gap, std::abs(unit[size(i * whole_d_ + k)] -
-                                       side * unit[size(other * whole_d_ + k)]));
+        for (Index k = 0; k < d; ++k)
+          gap = std::max(gap, std::abs(unit[size(i * d + k)] - side * unit[size(other * d + k)]));
         if (gap > same) continue;
         first[size(i)] = other;
         sign[size(i)] = side;

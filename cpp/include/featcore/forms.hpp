@@ -34,6 +34,12 @@ struct FormCosts {
   static double projected(Index rank) { return 4.4 * static_cast<double>(rank) + 4; }
 };
 
+// The largest rank at which the projected form is cheaper by a tenth than one of cost `other`.
+inline Index largest_paying_rank(double other) {
+  return static_cast<Index>((0.9 * other - FormCosts::projected(0)) /
+                            (FormCosts::projected(1) - FormCosts::projected(0)));
+}
+
 // Whether products of samples stay within the range of T.
 template <class T>
 bool products_in_range(const SplitView<T>& split) {
@@ -92,7 +98,7 @@ ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start
                ? "gram"
                : "primal";
     const double best = name == "gram" ? FormCosts::gram(n) : FormCosts::primal(d);
-    const Index most = static_cast<Index>((0.9 * best - 4) / 4.4);
+    const Index most = largest_paying_rank(best);
     constexpr Index kPromptRank = 1500;  // a factorisation cannot be interrupted
     // Looking for the rank costs about as much as d / 4m steps.
     const bool worth_a_look = d >= 32 && d <= 4 * start.m && std::min(n, d) <= kPromptRank &&

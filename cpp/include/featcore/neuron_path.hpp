@@ -40,6 +40,8 @@ struct StepView {
   const double* points = nullptr;  // increasing, in (-1, end]
   int point_count = 0;
   double end = 1;
+  // Whether what is left of a zero z may be on either side: at the start, in turned coordinates.
+  bool blurred = false;
 };
 
 // One a thread: neurons at the start of their paths, and the one that is on its way.
@@ -121,6 +123,7 @@ class NeuronPath {
   static constexpr Index kEventsAPoll = 16;
   // Roundings of z, relative to |w| |x|, that may be left of a zero.
   static constexpr double kBlur = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
+  static constexpr double kTiny = static_cast<double>(std::numeric_limits<T>::min()) / kBlur;
   static constexpr Index kMostFollowed = 256;  // crossings of a window
   // Of the weight at the start: what is left of it is rounding.
   static constexpr double kRest = 1e-13;
@@ -165,6 +168,9 @@ class NeuronPath {
     const Index most_events = 1000 + 20 * n;
     const bool wide = CrossingWindow<T>::worthwhile(*samples_);
     int point = 0;
+    // Weights that begin across the coordinates are 0 in these, and yet to come in.
+    const bool yet_to_begin = view.blurred && start_norm_ == 0;
+    const auto at_zero = [&] { return !yet_to_begin && held_at_zero(); };
     for (Index count = 0;; ++count) {
       double reach = series_.expand(view.rates, L, s_, a_, Q_, M_, view.end - s_);
       if (!(reach > 1e-12 * (view.end - s_)) && view.end > s_) return false;
@@ -185,10 +191,10 @@ class NeuronPath {
         advance<L>(event);
         if (last) break;
         // in w = 0 all samples are at zero, and rounding would say who goes where
-        const bool stays = slope_ == 0 && held_at_zero();
+        const bool stays = slope_ == 0 && at_zero();
         if (event.kind != Event::none && !stays) settle<L>(event);
       }
-      if (held_at_zero()) rest();
+      if (at_zero()) rest();
       if (count > most_events) return false;
       // what is left undone is dropped: the loop over neurons ends with Stopped
       if (count % kEventsAPoll == kEventsAPoll - 1 && worker.stop()) return true;
@@ -432,8 +438,8 @@ class NeuronPath {
       T& z = z_[i];
       const T side = side_.data()[i];
       // A pair that has just crossed is on its new side, whatever rounding makes of z.
-      if (side == T(0) || (side * z < T(0) && std::abs(static_cast<double>(z)) <= blur(i)))
-        z = T(0);
+      const bool beyond = side * z < T(0) || view_->blurred;
+      if (side == T(0) || (beyond && std::abs(static_cast<double>(z)) <= blur(i))) z = T(0);
     }
     for (Terms& terms : M_) terms = Terms{};
     Q_ = Terms{};
@@ -613,7 +619,9 @@ class NeuronPath {
     if (event.kind == Event::crossing) {
       ties_.push_back(event.sample);
       norm_ = std::sqrt(squared_norm_of_w());
-      const V width = S::fill(static_cast<T>(kBlur * norm_));
+      // All of w may have been across the coordinates; then every z is exactly 0.
+      const double least = view_->blurred ? kTiny : 0.0;
+      const V width = S::fill(static_cast<T>(std::max(kBlur * norm_, least)));
       for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
         unsigned near =
             S::positive(width * S::load(samples_->norms() + i) - magnitude(S::load(z_ + i)));

@@ -25,6 +25,13 @@ class PrimalForm final : public Form<T> {
     }
   }
 
+  // Goes on from weights of the same shape.
+  void place(const NetworkView<T>& net) {
+    now_ = Panels<T>(net);
+    weights_.reset();
+    begun_ = false;
+  }
+
   const char* name() const override { return "primal"; }
 
   double flops() const override {

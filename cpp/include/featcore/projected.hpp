@@ -8,6 +8,7 @@
 
 #include "featcore/primal.hpp"
 #include "featcore/span_form.hpp"
+#include "featcore/ties.hpp"
 
 namespace featcore {
 
@@ -20,15 +21,77 @@ class ProjectedForm final : public SpanForm<T> {
                 const FormState<T>* state, const Team& team)
       : SpanForm<T>(start, rank, basis, state ? form_array(*state, "scale", 1, 1)[0] : T(1), splits,
                     activation, signs_of_all_splits, team),
-        x_(static_cast<std::size_t>(splits[0].n * rank)),
+        whole_(splits[0]),
+        x_(static_cast<std::size_t>(whole_.n * rank)),
         D_(start.m, rank) {
-    row_products(splits[0].n, splits[0].x, rank, basis, start.d, team, x_.data());
-    const std::vector<T> W =
-        state ? form_array(*state, "weights", start.m, rank) : this->rows(this->start_products());
-    const SplitView<T>& whole = splits[0];
-    inner_ = std::make_unique<PrimalForm<T>>(
-        NetworkView<T>{start.m, rank, W.data(), start.a}, activation,
-        std::vector<SplitView<T>>{{whole.n, rank, x_.data(), whole.y, nullptr, nullptr}}, false);
+    row_products(whole_.n, whole_.x, rank, basis, start.d, team, x_.data());
+    std::vector<T> W = this->rows(this->start_products());
+    if (activation.homogeneous()) {
+      keep_ties(start, whole_, rank, x_.data(), team, W.data());
+      this->start_products() = Panels<T>(NetworkView<T>{start.m, rank, W.data(), start.a});
+    }
+    if (state) W = form_array(*state, "weights", start.m, rank);
+    inner_ =
+        std::make_unique<PrimalForm<T>>(NetworkView<T>{start.m, rank, W.data(), start.a},
+                                        activation, std::vector<SplitView<T>>{samples()}, false);
+  }
+
+  // The training samples in the coordinates, X Q^T.
+  SplitView<T> samples() const {
+    return {whole_.n, D_.shape.d, x_.data(), whole_.y, whole_.clean_y, whole_.weights};
+  }
+
+  // The weights of the start in the coordinates, W_0 Q^T.
+  std::vector<T> start_inside() const { return this->rows(this->start_products()); }
+
+  // Goes on from other weights, (m, rank), and head, with `scale` W_0 outside the span.
+  void place(const NetworkView<T>& inside, T scale) {
+    inner_->place(inside);
+    this->moved_to(scale);
+  }
+
+  // |s W_0|^2 outside the span.
+  double squared_rest(T scale, const Team& team) {
+    double sum = 0;
+    for (const double square : rest_squares(team)) sum += square;
+    const double s = static_cast<double>(scale);
+    return s * s * sum;
+  }
+
+  // |w_0j|^2 outside the span: of the part itself, since the difference of two squares would know
+  // it to half of the digits only.
+  const std::vector<double>& rest_squares(const Team& team) {
+    if (!rest_.empty()) return rest_;
+    const Index d = this->start().d;
+    const Index m = D_.shape.m;
+    const Index rank = D_.shape.d;
+    const std::vector<T> inside = start_inside();
+    std::vector<double> squares(static_cast<std::size_t>(m));
+    constexpr Index kRows = 64;
+    constexpr Index kPromptWork = 100'000'000;  // between two looks for a stop
+    const Index columns = std::clamp<Index>(kPromptWork / (kRows * rank), 1, d);
+    team.for_work(2.0 * static_cast<double>(m * rank) * static_cast<double>(d))
+        .for_each(ceil_div(m, kRows), [&](Index block, const Worker& worker) {
+          const Index first = block * kRows;
+          const Index count = std::min(kRows, m - first);
+          const ConstRows<T> basis(this->basis(), rank, d);
+          const ConstRows<T> start(this->start().W + first * d, count, d);
+          // In memory of our own: see row_products().
+          const RowMatrix<double> coefficients =
+              ConstRows<T>(inside.data() + first * rank, count, rank).template cast<double>();
+          RowMatrix<double> right;
+          RowMatrix<double> rest;
+          for (Index k = 0; k < d && !worker.stop(); k += columns) {
+            const Index width = std::min(columns, d - k);
+            right = basis.middleCols(k, width).template cast<double>();
+            rest = start.middleCols(k, width).template cast<double>();
+            rest.noalias() -= coefficients * right;
+            for (Index j = 0; j < count; ++j)
+              squares[static_cast<std::size_t>(first + j)] += rest.row(j).squaredNorm();
+          }
+        });
+    rest_ = std::move(squares);
+    return rest_;
   }
 
   const char* name() const override { return "projected"; }
@@ -37,7 +100,8 @@ class ProjectedForm final : public SpanForm<T> {
   StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
                 const Team& team) override {
     const bool decays = rates.W != 0 && weight_decay != 0;
-    const double rest = measure && decays ? squared_rest(team) : 0;  // may be stopped: goes first
+    // may be stopped: goes first
+    const double rest = measure && decays ? squared_rest(this->scale(), team) : 0;
     StepInfo info = inner_->step(r, step_size, rates, weight_decay, measure, team);
     info.squared_gradient += weight_decay * weight_decay * rest;
     const LayerMove<T> move(step_size, rates, weight_decay, measure);
@@ -77,36 +141,8 @@ class ProjectedForm final : public SpanForm<T> {
   }
 
  private:
-  // |s W_0|^2 outside the span: of the part itself, since the difference of two squares would know
-  // it to half of the digits only.
-  double squared_rest(const Team& team) {
-    const Index d = this->start().d;
-    const Index rank = D_.shape.d;
-    if (rest_.empty()) {
-      std::vector<double> squares(static_cast<std::size_t>(D_.shape.m));
-      team.for_work(4.0 * static_cast<double>(D_.shape.m * rank) * static_cast<double>(d))
-          .for_each(D_.shape.m, [&](Index j, const Worker&) {
-            const T* w = this->start().W + j * d;
-            std::vector<double> rest(w, w + d);
-            for (Index k = 0; k < rank; ++k) {
-              const T* q = this->basis() + k * d;
-              double inside = 0;
-              for (Index i = 0; i < d; ++i)
-                inside += rest[static_cast<std::size_t>(i)] * static_cast<double>(q[i]);
-              for (Index i = 0; i < d; ++i)
-                rest[static_cast<std::size_t>(i)] -= inside * static_cast<double>(q[i]);
-            }
-            squares[static_cast<std::size_t>(j)] = squared_norm(rest.data(), d);
-          });
-      rest_ = std::move(squares);
-    }
-    double sum = 0;
-    for (const double square : rest_) sum += square;
-    const double s = static_cast<double>(this->scale());
-    return s * s * sum;
-  }
-
-  std::vector<T> x_;  // X Q^T, (n, rank)
+  SplitView<T> whole_;  // the training samples as they were given
+  std::vector<T> x_;    // X Q^T, (n, rank)
   std::unique_ptr<PrimalForm<T>> inner_;
   Panels<T> D_;
   std::vector<double> rest_;  // |w_0j|^2 outside the span, once asked for

@@ -79,6 +79,7 @@ struct RungeKuttaState {
   std::int64_t taken = 0;
   std::vector<T> W, a;
   std::vector<T> f;  // (n), not needed to go on
+  T rest = 1;        // what is left of weights that only decay
 };
 
 template <class T>
@@ -148,23 +149,26 @@ class RungeKutta {
     }
   }
 
-  // The weights at `time` within the last step taken.
-  NetworkView<T> look(double time, const Team&) {
+  // Where the flow was at `time` within the last step taken.
+  FlowPoint<T> look(double time, const Team&) {
     const double h = last_step_;
-    if (std::abs(time - state_.time) <= kSame * h || !(h > 0)) return view(state_);
-    if (std::abs(time - before_.time) <= kSame * h) return view(before_);
-    interpolate(h, (time - before_.time) / h);
+    if (std::abs(time - state_.time) <= kSame * h || !(h > 0)) return point(state_);
+    if (std::abs(time - before_.time) <= kSame * h) return point(before_);
+    const T rest = interpolate(h, (time - before_.time) / h);
     looked_W_.resize(state_.W.size());
     Panels<T>::rows(at_.shape, at_.W.data(), looked_W_.data());
-    return {at_.shape.m, at_.shape.d, looked_W_.data(), at_.a.data()};
+    return {{at_.shape.m, at_.shape.d, looked_W_.data(), at_.a.data()}, rest};
   }
 
   // Outputs on the training samples at `time` within the last step taken.
   void outputs(double time, const Team& team, T* f) {
-    kernel_.outputs(Panels<T>(look(time, team)), team, f);
+    kernel_.outputs(Panels<T>(look(time, team).net), team, f);
   }
 
   const RungeKuttaState<T>& state() const { return state_; }
+  FlowPoint<T> point(const RungeKuttaState<T>& state) const {
+    return {{now_.shape.m, now_.shape.d, state.W.data(), state.a.data()}, state.rest};
+  }
   const FlowCounts& counts() const { return counts_; }
   double time() const { return state_.time; }
   double squared_gradient(const Team&) const { return squared_gradient_; }
@@ -184,11 +188,6 @@ class RungeKutta {
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
   bool adaptive() const { return !tableau_.error.empty(); }
-
-  static NetworkView<T> view_of(const PanelShape<T>& shape, const RungeKuttaState<T>& state) {
-    return {shape.m, shape.d, state.W.data(), state.a.data()};
-  }
-  NetworkView<T> view(const RungeKuttaState<T>& state) const { return view_of(now_.shape, state); }
 
   // -d objective / d theta at `net`, without the rates. False if outputs or residuals are not
   // finite.
@@ -255,6 +254,21 @@ class RungeKutta {
         [](const Panels<T>& p) -> const Buffer<T>& { return p.a; });
   }
 
+  // A weight of 1 that feels the decay only, as the method moves it: at the stages of a step.
+  std::vector<T> decaying(double h) const {
+    std::vector<T> stages(1, T(1));
+    for (const std::vector<double>& weights : tableau_.stages)
+      stages.push_back(decayed(h, weights, stages));
+    return stages;
+  }
+  T decayed(double h, const std::vector<double>& weights, const std::vector<T>& stages) const {
+    const T decay = static_cast<T>(objective_->spec().weight_decay);
+    T sum = 1;
+    for (std::size_t s = 0; s < weights.size(); ++s)
+      sum -= static_cast<T>(h * options_.rates.W * weights[s]) * (decay * stages[s]);
+    return sum;
+  }
+
   // All stages of a step, and the weights at its end.
   bool stages(double h, const Team& team) {
     for (std::size_t s = 0; s < tableau_.stages.size(); ++s) {
@@ -304,6 +318,7 @@ class RungeKutta {
   void accept(double h, double error, double squared) {
     std::swap(before_, state_);
     state_.taken = before_.taken + 1;
+    state_.rest = before_.rest * decayed(h, tableau_.weights, decaying(h));
     // as descend counts, so that times agree to the last bit
     state_.time = adaptive() ? before_.time + h : static_cast<double>(state_.taken) * h;
     if (adaptive()) {
@@ -325,23 +340,27 @@ class RungeKutta {
     ++counts_.accepted;
   }
 
-  // at_ = the weights at share x of the last step.
-  void interpolate(double h, double x) {
-    std::vector<double> b;
+  // at_ = the weights at share x of the last step. Returns what is left there of those that only
+  // decay.
+  T interpolate(double h, double x) {
+    std::vector<T> stages = decaying(h);
+    const T left = decayed(h, tableau_.weights, stages);
     if (adaptive()) {  // Tsitouras' own, of order 4
       const double xx = x * x;
-      b = {-1.0530884977290216 * x * (x - 1.3299890189751412) *
-               (xx - 1.4364028541716351 * x + 0.7139816917074209),
-           0.1017 * xx * (xx - 2.1966568338249754 * x + 1.2949852507374631),
-           2.490627285651252793 * xx * (xx - 2.38535645472061657 * x + 1.57803468208092486),
-           -16.54810288924490272 * (x - 1.21712927295533244) * (x - 0.61620406037800089) * xx,
-           47.37952196281928122 * (x - 1.203071208372362603) * (x - 0.658047292653547382) * xx,
-           -34.87065786149660974 * (x - 1.2) * (x - 0.666666666666666667) * xx,
-           2.5 * (x - 1) * (x - 0.6) * xx};
+      const std::vector<double> b = {
+          -1.0530884977290216 * x * (x - 1.3299890189751412) *
+              (xx - 1.4364028541716351 * x + 0.7139816917074209),
+          0.1017 * xx * (xx - 2.1966568338249754 * x + 1.2949852507374631),
+          2.490627285651252793 * xx * (xx - 2.38535645472061657 * x + 1.57803468208092486),
+          -16.54810288924490272 * (x - 1.21712927295533244) * (x - 0.61620406037800089) * xx,
+          47.37952196281928122 * (x - 1.203071208372362603) * (x - 0.658047292653547382) * xx,
+          -34.87065786149660974 * (x - 1.2) * (x - 0.666666666666666667) * xx,
+          2.5 * (x - 1) * (x - 0.6) * xx};
       std::swap(field_now_, field_next_);
       combine(next_, h, b, at_);
       std::swap(field_now_, field_next_);
-      return;
+      stages.push_back(left);
+      return before_.rest * decayed(h, b, stages);
     }
     // Hermite's cubic through both ends
     const double y0 = (1 + 2 * x) * (1 - x) * (1 - x), y1 = x * x * (3 - 2 * x);
@@ -356,6 +375,9 @@ class RungeKutta {
     };
     blend(next_.W, now_.W, field_next_.W, field_now_.W, options_.rates.W, at_.W);
     blend(next_.a, now_.a, field_next_.a, field_now_.a, options_.rates.a, at_.a);
+    const double decay = options_.rates.W * objective_->spec().weight_decay;
+    return before_.rest *
+           static_cast<T>(y0 - decay * k0 + (y1 - decay * k1) * static_cast<double>(left));
   }
 
   RungeKuttaOptions options_;

@@ -122,6 +122,10 @@ class SpanForm : public Form<T> {
     scale_ = previous_scale_;
     weights_.reset();
   }
+  void moved_to(T scale) {
+    scale_ = scale;
+    weights_.reset();
+  }
 
   FormState<T> span_state() const {
     return {{"start", start_.m, start_.d, {start_.W, start_.W + start_.m * start_.d}},
@@ -137,6 +141,7 @@ class SpanForm : public Form<T> {
   const NetworkView<T>& start() const { return start_; }
   const T* basis() const { return basis_; }
   const Panels<T>& start_products() const { return start_products_; }
+  Panels<T>& start_products() { return start_products_; }
   T scale() const { return scale_; }
   const std::vector<double>& start_squares(const Team& team) {
     return constants_.squared_norms(start_, team);

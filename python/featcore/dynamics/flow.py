@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from featcore._dispatch import core
+from featcore._dispatch import core, free_memory
 from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import LAYERS, Common, objective, problem, recording, resumed
@@ -23,6 +23,7 @@ from featcore.observables import Function, Observable
 
 FIXED = ("euler", "heun", "rk4")
 METHODS = ("auto", "event", "tsit5", *FIXED)
+FORMS = ("auto", "primal", "projected")
 
 # Rounding of z in float32 is seen by the residuals: below this no step satisfies.
 LEAST_RTOL = {"float64": 1e-13, "float32": 1e-5}
@@ -57,6 +58,7 @@ def flow(
     gradient_target: float | None = None,
     max_steps: int = 1_000_000,
     wall_time: float | None = None,
+    form: str = "auto",
     num_threads: int | None = None,
     progress: bool = False,
     on_interrupt: str = "raise",
@@ -80,14 +82,14 @@ def flow(
     method : {"auto", "event", "tsit5", "euler", "heun", "rk4"}
         "event" is the event-resolved integrator: ReLU and leaky ReLU, any loss but the hinge. "tsit5" (Tsitouras
         5(4)) controls its error on smooth problems; it steps over kinks, and there the error is about √rtol, which
-        `outcome.message` says, too. "euler" (the same bits as `descend`), "heun" and "rk4" take steps of
-        `step_size`. "auto" is "event" where that applies, else "tsit5": for smooth activations, and for the hinge
-        loss, whose residuals jump. `run.settings["method"]` has the method taken.
+        `outcome.message` says, too. "euler" (the same bits as `descend` in the same form), "heun" and "rk4" take
+        steps of `step_size`. "auto" is "event" where that applies, else "tsit5": for smooth activations, and for the
+        hinge loss, whose residuals jump. `run.settings["method"]` has the method taken.
     rtol : float
         Relative error, at least 1e-13 (of float32: 1e-5).
         Of "event": each step may move the weights astray by rtol times the most that the residuals could have
         changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
-        of rtol. Of "tsit5": of each weight and step.
+        of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step.
     atol : float, optional
         Absolute error. Of "event" a rate: the relative change of the weights per unit of time that does not
         matter. Of "tsit5": of each weight and step. Default rtol/1000.
@@ -118,6 +120,11 @@ def flow(
         Stop after so many accepted steps of this call.
     wall_time : float, optional
         Stop after this many seconds.
+    form : {"auto", "primal", "projected"}
+        Coordinates that are moved; runs agree to rounding with fixed steps, else to `rtol`, and differ in speed.
+        "primal": W. "projected": W in the span of x, for rank(x) well below d, as where n is. "auto" chooses by
+        arithmetic on n, d, m and the rank; `run.outcome.form` tells. (The form "gram" of `descend` is no form of a
+        flow: in the span a step costs n·m·n, too.)
     num_threads : int, optional
         Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
     progress : bool
@@ -136,6 +143,8 @@ def flow(
     ------
     TypeError, ValueError
         For arguments that do not fit; the message names the argument and the remedy.
+    MemoryError
+        Before the run, with the number, if it needs more memory than is free.
     Interrupted
         On Ctrl-C; `.run` has all that was recorded. The unfinished step is dropped.
     ObserverError
@@ -180,6 +189,7 @@ def flow(
         gradient_target=gradient_target,
         max_steps=max_steps,
         wall_time=wall_time,
+        form=form,
     ).drive(
         num_threads,
         progress,
@@ -203,6 +213,7 @@ def prepare(
     gradient_target: float | None,
     max_steps: int,
     wall_time: float | None,
+    form: str,
     sha256: Callable[[Dataset], str] = Dataset.sha256,
     **common: Unpack[Common],
 ) -> Segment:
@@ -220,7 +231,7 @@ def prepare(
     rtol = real("rtol", rtol, least=LEAST_RTOL[str(asked.net.dtype)])
     return _Flow(
         net=asked.net,
-        state=asked.start("primal"),
+        state=asked.start(_form(form)),
         splits=asked.splits,
         observed=asked.observed,
         settings={
@@ -334,6 +345,8 @@ class _Flow(Segment):
             call.on_row,
             call.watch,
             call.num_threads,
+            self.state.form,
+            free_memory(),
         )
         times, state = result["times"], result["state"]
         counts = dict(zip(COUNTS, result["counts"], strict=True))
@@ -351,7 +364,7 @@ class _Flow(Segment):
                     for name, array in found.items()
                 }
         # A run that was stopped before it began has nothing to go on from but its network.
-        begun = settings["method"] != "event" or state["sides"].size > 0
+        begun = bool(state) and (settings["method"] != "event" or state["sides"].size > 0)
         return Leg(
             status=result["status"],
             error=result["error"],
@@ -359,7 +372,7 @@ class _Flow(Segment):
             rows=Rows(np.arange(len(times), dtype=np.int64), {}, times),
             counts=counts,
             state=State(
-                State.VERSION, "primal", 0, {"balance": balance, **(state if begun else {})}
+                State.VERSION, result["form"], 0, {"balance": balance, **(state if begun else {})}
             ),
             num_threads=result["num_threads"],
             drift=drift if sigma.homogeneous else None,
@@ -423,6 +436,16 @@ def _recording(record: Recording | None, t_end: float) -> Recording:
     chosen = recording(record)
     chosen.times(t_end)
     return chosen
+
+
+def _form(form: str) -> str:
+    """Return the form that is asked for, if it is one of a flow."""
+    if form == "gram":
+        raise ValueError(
+            "form='gram' iterates pre-activations, step by step, and a flow carries weights; use form='projected', "
+            "whose steps cost as little where samples are few, or 'auto'"
+        )
+    return choice("form", form, FORMS)
 
 
 def _method(method: str, net: TwoLayerNet, loss: Loss) -> str:

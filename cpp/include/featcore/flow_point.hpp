@@ -1,0 +1,16 @@
+// A network where a flow stands, in the coordinates that it moves in.
+#pragma once
+
+#include "featcore/types.hpp"
+
+namespace featcore {
+
+template <class T>
+struct FlowPoint {
+  NetworkView<T> net;
+  // What is left of the weights outside the coordinates, as a share of those at the start: nothing
+  // but the decay moves them.
+  T rest = 1;
+};
+
+}  // namespace featcore
