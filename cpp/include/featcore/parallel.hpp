@@ -10,6 +10,7 @@
 #include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "featcore/monitor.hpp"
 #include "featcore/types.hpp"
@@ -70,11 +71,14 @@ class Worker {
 // What an item is taken to cost at least where it does not say (flops).
 constexpr double kItemWork = 2e4;
 
-// Threads that share the items of one loop after another. A loop is over when its items are done,
-// not when every thread has come by: a thread that the system has put aside holds nobody up.
+// Threads that share the items of one loop after another. Each begins with a part of its own, the
+// same in every loop, so that what it wrote is near, and helps the others when that is done. A loop
+// is over when its items are done, not when every thread has come by: a thread that the system has
+// put aside holds nobody up.
 class Crew {
  public:
-  explicit Crew(Monitor& monitor) : monitor_(&monitor) {}
+  Crew(int threads, Monitor& monitor)
+      : monitor_(&monitor), parts_(static_cast<std::size_t>(threads)) {}
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
   ~Crew() = default;
@@ -88,9 +92,11 @@ class Crew {
       (*static_cast<Body*>(context))(item, worker);
     };
     pending_.store(items, std::memory_order_relaxed);
-    const std::uint64_t epoch = (ticket_.load(std::memory_order_relaxed) >> kCountBits) + 1;
-    ticket_.store((epoch << kCountBits) | static_cast<std::uint64_t>(items),
-                  std::memory_order_release);
+    ++epoch_;
+    for (std::size_t part = 0; part < parts_.size(); ++part)
+      parts_[part].ticket.store(
+          (epoch_ << kCountBits) | static_cast<std::uint64_t>(end(part) - begin(part)),
+          std::memory_order_release);
     const Worker worker(0, *monitor_);
     while (take(worker)) {
     }
@@ -139,16 +145,30 @@ class Crew {
     int tries_ = 0;
   };
 
-  // Claims one item and runs it; false if none is left. The ticket holds the number of the loop and
-  // the number of items left, so that a late thread cannot claim an item of a loop that is over;
-  // what the loop runs is read after the claim, when the loop cannot end any more.
+  Index begin(std::size_t part) const {
+    const Index count = static_cast<Index>(parts_.size());
+    const Index p = static_cast<Index>(part);
+    return items_ / count * p + std::min(items_ % count, p);
+  }
+  Index end(std::size_t part) const { return begin(part + 1); }
+
+  // Claims one item and runs it; false if none is left.
   bool take(const Worker& worker) {
-    std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
+    for (std::size_t k = 0; k < parts_.size(); ++k)
+      if (take((static_cast<std::size_t>(worker.id) + k) % parts_.size(), worker)) return true;
+    return false;
+  }
+
+  // A ticket holds the number of the loop and the number of items left, so that a late thread
+  // cannot claim an item of a loop that is over; what the loop runs is read after the claim, when
+  // the loop cannot end any more.
+  bool take(std::size_t part, const Worker& worker) {
+    std::atomic<std::uint64_t>& shared = parts_[part].ticket;
+    std::uint64_t ticket = shared.load(std::memory_order_acquire);
     do {
       if ((ticket & kCountMask) == 0) return false;
-    } while (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acquire));
-    // In order: the last item, often a small one, is left to whoever comes late.
-    const Index item = items_ - static_cast<Index>(ticket & kCountMask);
+    } while (!shared.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acquire));
+    const Index item = end(part) - static_cast<Index>(ticket & kCountMask);
     if (!worker.stop(kItemWork)) {
       try {
         call_(context_, item, worker);
@@ -168,7 +188,11 @@ class Crew {
   std::mutex error_mutex_;
   std::exception_ptr error_;
   // On lines of their own: threads hammer them.
-  alignas(64) std::atomic<std::uint64_t> ticket_{0};
+  struct alignas(64) Part {
+    std::atomic<std::uint64_t> ticket{0};
+  };
+  std::vector<Part> parts_;
+  std::uint64_t epoch_ = 0;
   alignas(64) std::atomic<Index> pending_{0};
   alignas(64) std::atomic<bool> dismissed_{false};
 };
@@ -202,7 +226,7 @@ class Team {
   void together(Body&& body) const {
 #ifdef _OPENMP
     if (threads_ > 1 && crew_ == nullptr) {
-      Crew crew(*monitor_);
+      Crew crew(threads_, *monitor_);
       Team gathered = *this;
       gathered.crew_ = &crew;
       std::exception_ptr error;
