@@ -150,6 +150,7 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
     }
   }
   std::vector<Objective<T>> objectives;
+  objectives.reserve(setting.views.size());
   for (const SplitView<T>& view : setting.views) objectives.emplace_back(setting.spec, view);
   std::unique_ptr<FlowFrame<T>> frame;
   std::optional<Objective<T>> descended;

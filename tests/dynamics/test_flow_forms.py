@@ -73,20 +73,28 @@ def close(got, expected, tolerance):
 # --- one curve
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("loss", ["logistic", "exponential", "squared"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"weight_decay": 0.05},
-        {"train": ("W",)},
-        {"train": ("a",), "weight_decay": 0.2},
-        {"layer_rates": {"W": 0.5, "a": 2.0}, "output_penalty": 0.1, "weight_decay": 0.01},
-    ],
+OPTIONS = (
+    {},
+    {"weight_decay": 0.05},
+    {"train": ("W",)},
+    {"train": ("a",), "weight_decay": 0.2},
+    {"layer_rates": {"W": 0.5, "a": 2.0}, "output_penalty": 0.1, "weight_decay": 0.01},
 )
-@pytest.mark.parametrize("slope", [0.0, 0.2])
-def test_the_event_resolved_flow_is_the_same_in_both_forms(kind, loss, options, slope):
+
+
+def settings():
+    """All of them; those that differ from others in two ways are long."""
+    for loss in ("logistic", "exponential", "squared"):
+        for slope in (0.0, 0.2):
+            for options in OPTIONS:
+                twice = (loss != "logistic") + (slope != 0) + (options != {}) > 1
+                marks = pytest.mark.long if twice else ()
+                yield pytest.param(loss, slope, options, marks=marks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("loss", "slope", "options"), list(settings()))
+def test_the_event_resolved_flow_is_the_same_in_both_forms(kind, loss, slope, options):
     activation = fc.LeakyReLU(slope) if slope else fc.ReLU()
     seed = KINDS.index(kind)
     net, data = wide(kind=kind, loss=loss, activation=activation, seed=seed, scale=0.03)

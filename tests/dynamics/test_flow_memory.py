@@ -64,10 +64,15 @@ CASES = [
     (400, 3000, 3000, "projected", "tsit5", 0, 1),
     (400, 1500, 3000, "projected", "rk4", 3000, 1),
 ]
+SHORT = (CASES[0], CASES[-1])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[] if case in SHORT else pytest.mark.long) for case in CASES],
+    ids=str,
+)
 def test_a_flow_takes_no_more_memory_than_it_asks_for_and_no_less_than_a_third(case):
     """It asks for what a long run may take: the state at a look within a step, an interpolation, the last rows."""
     done = subprocess.run(
