@@ -197,15 +197,40 @@ class Arcs {
     const int above =
         static_cast<int>(t == all) | static_cast<int>(v[0] * right[0] > -(v[1] * right[1]));
     if ((below & above) != 0) return {own + t, other + t};
-    return search(v, own, other);
+    return search(v, t, own, other);
   }
 
-  Place search(Pair v, std::int32_t own, std::int32_t other) const {
-    const auto at_most = [v](int side) {
-      return [v, side](const Pair& u) { return detail::side_of(v, u) <= side; };
-    };
-    const auto level = std::partition_point(lines_.begin(), lines_.end(), at_most(-1));
-    const auto above = std::partition_point(level, lines_.end(), at_most(0));
+  // Outwards from position t in strides that double, then by halves between the last two.
+  Place search(Pair v, Index t, std::int32_t own, std::int32_t other) const {
+    const auto below = [v](const Pair& u) { return detail::side_of(v, u) < 0; };
+    const auto not_above = [v](const Pair& u) { return detail::side_of(v, u) <= 0; };
+    Index first = t;  // all before it lie below
+    Index last = t;   // none from it on does
+    if (t < count_ && below(lines_[at(t)])) {
+      last = count_;
+      for (Index reach = 1; first < count_; reach *= 2) {
+        const Index probe = std::min(first + reach, count_) - 1;
+        if (!below(lines_[at(probe)])) {
+          last = probe;
+          break;
+        }
+        first = probe + 1;
+      }
+    } else {
+      first = 0;
+      for (Index reach = 1; last > 0; reach *= 2) {
+        const Index probe = std::max<Index>(last - reach, 0);
+        if (below(lines_[at(probe)])) {
+          first = probe + 1;
+          break;
+        }
+        last = probe;
+      }
+    }
+    const auto level = std::partition_point(lines_.begin() + first, lines_.begin() + last, below);
+    auto above = level;
+    if (level != lines_.end() && not_above(*level))
+      above = std::partition_point(level, lines_.end(), not_above);
     return {own + static_cast<std::int32_t>(above - lines_.begin()),
             other + static_cast<std::int32_t>(level - lines_.begin())};
   }
