@@ -36,8 +36,8 @@ inline int side_of(Pair v, Pair u) {
 // The samples are x_i = +-u_i with u_i in the upper half-plane, in the order of their angle; those
 // with the minus are turned. A neuron is w = +-v, turned such that <v, u> passes from below to
 // above 0 along that order. With `before` samples below 0 and `after` not above it, the neuron is
-// active on samples turned as itself from `after` on and on the others up to `before`; in between z
-// = 0.
+// active on samples turned as itself from `after` on and on the others up to `before`. Those in
+// between have z = 0.
 template <class T>
 class Arcs {
  public:
