@@ -525,14 +525,16 @@ class EventFlow {
 
   // What the error of the step of length h just swept may be: in proportion to how far it moves the
   // fastest neuron, so that the parts of a run add up to its whole. (The sum of all |r_i x_i| is no
-  // measure: where samples contradict each other it stays while weights rest.) Shorter steps do not
+  // measure: where samples contradict each other it stays while weights rest.) Nor is time: late in
+  // training steps are as long as all before them and move weights by little. Shorter steps do not
   // help against the rounding of that sum, nor of the fit to it: where weights rest nothing else is
   // left.
   double tolerance(double h) const {
     constexpr double kRounding = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
     double speed = 0;
     for (const Part& part : parts_) speed = std::max(speed, part.speed);
-    return options_.rtol * std::min(1.0, h * speed) + (options_.atol + kRounding * speed_) * h;
+    return options_.rtol * std::min(1.0, h * speed) + options_.atol * std::min(1.0, h * speed_) +
+           kRounding * speed_ * h;
   }
 
   // Tries a step of length h. Positive if it was taken; its size is the factor of the next length.

@@ -76,6 +76,11 @@ class Objective {
 
   // log of loss(), accurate where that underflows.
   double log_loss(const T* f, const Team& team) const {
+    return log_total_loss(f, team) + std::log(scale_);
+  }
+
+  // log of sum_i w_i l_i, whether the mean is minimised or the sum.
+  double log_total_loss(const T* f, const Team& team) const {
     std::vector<Part> parts(static_cast<std::size_t>(blocks()));
     each_block(team, [&](Index block, Index begin, Index end) {
       Part& part = parts[static_cast<std::size_t>(block)];
@@ -93,7 +98,7 @@ class Objective {
     double sum = 0;
     for (const Part& part : parts)
       if (part.sum > 0) sum += part.sum * std::exp(part.largest - largest);
-    return largest + std::log(sum) + std::log(scale_);
+    return largest + std::log(sum);
   }
 
   double output_penalty(const T* f) const {
