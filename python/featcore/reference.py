@@ -355,7 +355,9 @@ def _smoothed_margin(
         margin = -log_total
     else:  # log(1 + e^-u) = l
         total = math.exp(log_total)
-        margin = -total - math.log1p(-math.exp(-total)) if total > 1 else -math.log(math.expm1(total))
+        margin = (
+            -total - math.log1p(-math.exp(-total)) if total > 1 else -math.log(math.expm1(total))
+        )
     W, a = _weights(net)
     squares = float(np.sum(W**2) + np.sum(a**2))
     return margin / squares if squares > 0 else 0.0

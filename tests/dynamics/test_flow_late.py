@@ -52,9 +52,7 @@ def test_a_single_mode_in_units_of_any_time(loss):
         # the sum over samples of weight w is a loss, and so a clock, w times as fast
         data = fc.Dataset([[1.0]], [1.0], weights=[unit])
         net = fc.TwoLayerNet([[0.3]], [0.3])
-        run = fc.flow(
-            net, data, loss, t_end=1e9 / unit, rtol=1e-6, record=NOTHING, reduction="sum"
-        )
+        run = fc.flow(net, data, loss, t_end=1e9 / unit, rtol=1e-6, record=NOTHING, reduction="sum")
         p = single_mode(0.09, 1e9, loss)
         assert run.net.a[0] * run.net.W[0, 0] == pytest.approx(p, rel=2e-5)
         steps.add(run.outcome.counts["accepted"])
@@ -167,6 +165,28 @@ def test_a_start_with_margins_of_hundreds(loss):
         start = expi(324.0)
         p = brentq(lambda p: expi(p) - start - 2 * time, 324.0, 700.0, xtol=1e-12)  # noqa: B023
         assert run.net.a[0] * run.net.W[0, 0] == pytest.approx(p, rel=2e-7)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_margins_that_no_time_moves(loss):
+    net, data = fc.TwoLayerNet([[30.0]], [30.0]), fc.Dataset([[1.0]], [1.0])
+    run = fc.flow(net, data, loss, t_end=1e308, observe=["log_loss", "smoothed_margin"])
+    assert run.outcome.status == "reached_end"
+    assert run.net.W[0, 0] == run.net.a[0] == 30.0
+    last = run.history.sel(split="train").isel(time=-1)
+    assert float(last["log_loss"]) == pytest.approx(-900.0, rel=1e-14)
+    assert float(last["smoothed_margin"]) == pytest.approx(0.5, rel=1e-14)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_late_run_goes_on_to_the_same_bits(loss, tmp_path):
+    _, whole = late_run(1, loss, 1e60, per_decade=0.5)
+    data, part = late_run(1, loss, 1e25, per_decade=0.5)
+    part.save(tmp_path / "part.nc")
+    for run in (part, fc.load(tmp_path / "part.nc")):
+        more = run.continue_(t_end=1e60, data=data)
+        np.testing.assert_array_equal(more.net.W, whole.net.W)
+        np.testing.assert_array_equal(more.net.a, whole.net.a)
 
 
 def test_float32_follows_margins_up_to_its_range():

@@ -78,4 +78,13 @@ T residual(Loss loss, T f, T y) {
   return std::numeric_limits<T>::quiet_NaN();
 }
 
+// e^shift times the residual, right where that itself underflows: logistic and exponential loss.
+template <class T>
+T shifted_residual(Loss loss, T f, T y, double shift) {
+  const double u = static_cast<double>(y) * static_cast<double>(f);
+  const double size = loss == Loss::exponential ? std::exp(shift - u)
+                                                : 1 / (std::exp(-shift) + std::exp(u - shift));
+  return y * static_cast<T>(size);
+}
+
 }  // namespace featcore
