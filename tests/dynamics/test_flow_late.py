@@ -24,7 +24,7 @@ def single_mode(p0, time, loss):
         return 0.5 * (F + (math.log(p / p0) if loss == "logistic" else 0.0))
 
     return brentq(
-        lambda p: math.log(max(elapsed(p), 1e-300) / time),
+        lambda p: math.log(max(elapsed(p), 1e-300)) - math.log(time),
         p0,
         min(700.0, math.log(time) + 20),
         xtol=1e-14,
@@ -123,27 +123,37 @@ def max_margin(x):
     return -residual[:-1] / residual[-1]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [*SEEDS, 3, 4, 5])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_directions_converge_to_the_max_margin_of_each_class(loss, seed):
-    """The angle to it falls like 1/log t: the margins grow by log t, and what they grow from stays."""
+    """Derived in docs/derivations.md: within the span of the support vectors like 1/log t, outside like its root.
+
+    What a weight has outside that span stays, while the weight itself grows like the root of log t. (A first claim,
+    1/log t throughout, failed on seeds 0, 1, 2: it had forgotten this.)
+    """
     data, run = late_run(seed, loss, 1e160, per_decade=0.25)
+    history = run.history.isel(time=[run.history.sizes["time"] // 2, -1])
+    root = np.sqrt(np.log(history["time"].values))
     for sign in (1, -1):
-        u = max_margin(data.x[data.y == sign])
-        u /= np.linalg.norm(u)
-        angles, times = [], []
-        for point in range(run.history.sizes["time"]):
-            a = run.history["head"].values[point]
-            W = run.history["weights"].values[point]
-            time = run.history["time"].values[point]
-            if time < 1e20:
-                continue
-            v = (np.where(a * sign > 0, a, 0.0) @ W) * sign
-            angles.append(np.linalg.norm(v / np.linalg.norm(v) - u))
-            times.append(time)
-        slope = np.polyfit(np.log(np.log(times)), np.log(angles), 1)[0]
-        assert angles[-1] < 0.02
-        assert slope == pytest.approx(-1.0, abs=0.15)
+        x = data.x[data.y == sign]
+        u = max_margin(x)
+        supports = x @ u < 1 + 1e-9
+        if (x @ u)[
+            ~supports
+        ].min() < 1.02:  # a sample that is nearly a support vector takes t^(1/0.02)
+            continue
+        basis = np.linalg.svd(x[supports], full_matrices=False)[2]
+        W, a = history["weights"].values, history["head"].values
+        v = np.einsum("tj,tjk->tk", np.where(a * sign > 0, a, 0.0), W) * sign
+        gap = v / np.linalg.norm(v, axis=1, keepdims=True) - u / np.linalg.norm(u)
+        within = np.linalg.norm(gap @ basis.T, axis=1)
+        outside = np.linalg.norm(gap - gap @ basis.T @ basis, axis=1)
+        assert np.linalg.norm(gap[-1]) < 0.05
+        assert 1 / 1.5 < (within * root**2)[1] / (within * root**2)[0] < 1.5
+        if supports.sum() < data.d:
+            assert (outside * root)[1] / (outside * root)[0] == pytest.approx(1.0, abs=0.03)
+        else:
+            assert outside[-1] < 1e-12
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 5])
