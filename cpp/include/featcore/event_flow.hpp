@@ -270,9 +270,12 @@ class EventFlow {
     doublings_ = objective_->halvings(state_.f.data());
     r0_.resize(size(n_));
     objective_->residuals(0, n_, state_.f.data(), r0_.data(), doublings_);
-    speed_ = 0;
-    for (Index i = 0; i < n_; ++i)
-      speed_ += std::abs(static_cast<double>(r0_[size(i)])) * samples_.length(i);
+    speed_ = rounding_ = 0;
+    for (Index i = 0; i < n_; ++i) {
+      const T r = r0_[size(i)];
+      speed_ += std::abs(static_cast<double>(r)) * samples_.length(i);
+      rounding_ += objective_->roundings(i, state_.f[size(i)], r) * samples_.length(i);
+    }
   }
 
   // A weight's logarithm changes by 1/100.
@@ -539,15 +542,14 @@ class EventFlow {
   // fastest neuron, so that the parts of a run add up to its whole. (The sum of all |r_i x_i| is no
   // measure: where samples contradict each other it stays while weights rest.) Nor is time: late in
   // training steps are as long as all before them and move weights by little. Shorter steps do not
-  // help against the rounding of that sum, nor of the fit to it: where weights rest nothing else is
-  // left.
+  // help against roundings of outputs and residuals: where weights rest nothing else is left.
   double tolerance(double h) const {
     constexpr double kRounding = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
     double speed = 0;
     for (const Part& part : parts_) speed = std::max(speed, part.speed);
     const double time = scaled(h);
     return options_.rtol * std::min(1.0, time * speed) +
-           options_.atol * std::min(1.0, time * speed_) + kRounding * speed_ * time;
+           options_.atol * std::min(1.0, time * speed_) + kRounding * rounding_ * time;
   }
 
   // Tries a step of length h. Positive if it was taken; its size is the factor of the next length.
@@ -566,7 +568,7 @@ class EventFlow {
       const double change = error(h, residuals_, Against::refitted, team);
       if (!std::isfinite(all)) return kShrink;
       if (sweeps > 0) contraction = std::max(contraction, change / change_before);
-      if (all <= allowed) return accept(h, fit / allowed, contraction);
+      if (all <= allowed) return accept(h, allowed > 0 ? fit / allowed : 0.0, contraction);
       if (fit > allowed && (sweeps > 0 || change < 10 * fit))
         return -std::clamp(0.8 * std::sqrt(allowed / fit), 0.2, 0.8);
       if (sweeps > 0 && contraction > 0.5) return kShrink;
@@ -687,7 +689,8 @@ class EventFlow {
   double squared_gradient_ = 0;
   std::vector<T> r0_;
   int doublings_ = 0;
-  double speed_ = 0;  // sum of |r_i x_i|: bounds the relative speed of a weight
+  double speed_ = 0;     // sum of |r_i x_i|: bounds the relative speed of a weight
+  double rounding_ = 0;  // and what of it is in doubt
   std::vector<double> gaps_, integrals_, squares_;
 };
 

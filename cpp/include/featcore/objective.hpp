@@ -68,6 +68,15 @@ class Objective {
         r[i] = split_.weights[i] > 0 ? r[i] * split_.weights[i] : T(0);
   }
 
+  // How far roundings of f_i and r_i may move r_i, which has the value r, in units of a rounding.
+  double roundings(Index i, T f, T r) const {
+    const double size = std::abs(static_cast<double>(r));
+    // of the loss by |dr/df|, which is at most |r| where a loss decays
+    double slope = spec_.loss == Loss::squared ? scale_ * weight(i) : size;
+    slope += spec_.output_penalty * share_ * weight(i);
+    return size + slope * std::abs(static_cast<double>(f));
+  }
+
   // k such that 2^k times the residuals are numbers of ordinary size, where all margins are so
   // large that squares of residuals might underflow; else 0.
   int halvings(const T* f) const {
