@@ -34,9 +34,9 @@ std::vector<U> vector_of(const py::handle& object, const char* name) {
 template <class T>
 py::dict state_dict(const EventFlowState<T>& state) {
   py::dict dict;
-  dict["numbers"] = array_of(std::vector<double>{state.time, state.step, state.last_step,
-                                                 state.ratio, static_cast<double>(state.trusted),
-                                                 static_cast<double>(state.rest)});
+  dict["numbers"] = array_of(std::vector<double>{
+      state.time, state.step, state.last_step, state.ratio, static_cast<double>(state.trusted),
+      static_cast<double>(state.rest), static_cast<double>(state.doublings)});
   dict["W"] = array_of(state.W);
   dict["a"] = array_of(state.a);
   dict["sides"] = array_of(state.sides);
@@ -48,13 +48,14 @@ py::dict state_dict(const EventFlowState<T>& state) {
 template <class T>
 void read_state(const py::dict& dict, EventFlowState<T>& state) {
   const std::vector<double> numbers = vector_of<double>(dict["numbers"], "numbers");
-  require(numbers.size() == 6, "the state has the wrong size");
+  require(numbers.size() == 7, "the state has the wrong size");
   state.time = numbers[0];
   state.step = numbers[1];
   state.last_step = numbers[2];
   state.ratio = numbers[3];
   state.trusted = static_cast<int>(numbers[4]);
   state.rest = static_cast<T>(numbers[5]);
+  state.doublings = static_cast<int>(numbers[6]);
   state.W = vector_of<T>(dict["W"], "W");
   state.a = vector_of<T>(dict["a"], "a");
   state.sides = vector_of<std::int8_t>(dict["sides"], "sides");

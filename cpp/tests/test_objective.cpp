@@ -109,6 +109,15 @@ TEST(the_objective_and_its_residuals_are_as_stated) {
   objective_is_as_stated<float>(1e-6);
 }
 
+TEST(a_loss_tells_the_margin) {
+  for (const Loss loss : {Loss::logistic, Loss::exponential})
+    for (const double u : {-1e4, -50.0, -1.0, -1e-3, 0.0, 0.3, 2.0, 36.9, 37.1, 700.0, 1e4})
+      CHECK_CLOSE(margin_of_log_loss(loss, log_loss_value(loss, u, 1)), u,
+                  1e-14 * std::max(1.0, std::abs(u)));
+  for (const Loss loss : {Loss::hinge, Loss::squared})
+    CHECK_THROWS(std::invalid_argument, margin_of_log_loss(loss, -1));
+}
+
 TEST(log_loss_is_right_where_the_loss_underflows) {
   const std::vector<double> x(3), y = {1, 1, 1}, f = {1000, 1001, 1002};
   const Objective<double> objective({Loss::exponential, true, 0, 0},

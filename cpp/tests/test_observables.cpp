@@ -92,6 +92,8 @@ static void scalars_of_outputs(double tolerance) {
     CHECK_CLOSE(observed.number("accuracy", split), right / total, 1e-15);
     CHECK_CLOSE(observed.number("margin", split), least, tolerance);
     CHECK_CLOSE(observed.number("normalised_margin", split), least / square_norm, tolerance);
+    CHECK_CLOSE(observed.number("smoothed_margin", split),
+                -std::log(std::expm1(loss)) / square_norm, tolerance);
     if (split == 0) {
       CHECK_CLOSE(observed.number("clean_accuracy"), clean_right / total, 1e-15);
       CHECK_CLOSE(observed.number("objective"),

@@ -14,6 +14,9 @@ accuracy            split                     weighted share of samples with y f
 clean_accuracy      split                     the same with the clean labels
 margin              split                     min_i y_i f_i
 normalised_margin   split                     min_i y_i f_i / (|W|² + |a|²)
+smoothed_margin     split                     u with l(u) = Σ_i w_i l_i, over |W|² + |a|²: at most the normalised
+                                              margin where w_i ≥ 1, and never falling along the flow once positive
+                                              (Lyu and Li 2020); logistic and exponential loss
 margins             sample                    y_i f_i of the training samples
 norms               neuron                    |w_j|
 head                neuron                    a_j
@@ -49,8 +52,9 @@ STATISTICS = ("mean", "min", "max", "mean_neuron")
 # Names a history gives its axes and coordinates.
 AXES = ("time", "step", "split", "neuron", "sample", "dim", "sign", "statistic", "rank")
 
-_NEED_LOSS = ("loss", "log_loss", "objective")
+_NEED_LOSS = ("loss", "log_loss", "objective", "smoothed_margin")
 _NEED_SIGNED_LABELS = ("accuracy", "margin", "normalised_margin", "margins")
+_HAVE_MARGINS = ("logistic", "exponential")  # losses that one margin follows from
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +271,7 @@ def evaluate(
     observable = get(observable)
     loss = losses.get(loss)
     check_match(net, data, loss if observable.kind in _NEED_LOSS else None)
-    check(observable, net, {"data": data})
+    check(observable, net, {"data": data}, loss)
     columns = Columns((observable,), net, {"data": data}, rows=1)
     if observable.kind is None:
         columns.on_row(0, net)
@@ -333,8 +337,15 @@ def check_signs(labels: NDArray[Any], name: str, user: str) -> None:
         )
 
 
-def check(observable: Observable, net: TwoLayerNet, splits: Mapping[str, Dataset]) -> None:
-    """Raise if `observable` cannot be had of this network and these splits."""
+def check(
+    observable: Observable, net: TwoLayerNet, splits: Mapping[str, Dataset], loss: Loss
+) -> None:
+    """Raise if `observable` cannot be had of this network, these splits and this loss."""
+    if observable.kind == "smoothed_margin" and loss.name not in _HAVE_MARGINS:
+        raise ValueError(
+            f"observe: 'smoothed_margin' of the {loss.name} loss is not defined; it takes the logistic or the "
+            "exponential loss"
+        )
     if observable.directions is not None and observable.directions.shape[1] != net.dim:
         raise ValueError(
             f"observe: the directions of {observable.name!r} have dimension "

@@ -347,6 +347,22 @@ def _normalised_margin(net: TwoLayerNet, data: Dataset, **_: Any) -> float:
     return _margin(net, data) / squares if squares > 0 else 0.0
 
 
+def _smoothed_margin(
+    net: TwoLayerNet, data: Dataset, *, loss: str | Loss = "logistic", **_: Any
+) -> float:
+    log_total = _log_loss(net, data, loss=loss, reduction="sum")
+    if losses.get(loss).name == "exponential" or log_total < -37:
+        margin = -log_total
+    else:  # log(1 + e^-u) = l
+        total = math.exp(log_total)
+        margin = (
+            -total - math.log1p(-math.exp(-total)) if total > 1 else -math.log(math.expm1(total))
+        )
+    W, a = _weights(net)
+    squares = float(np.sum(W**2) + np.sum(a**2))
+    return margin / squares if squares > 0 else 0.0
+
+
 def _norms(net: TwoLayerNet, data: Dataset, **_: Any) -> Array:
     return _row_norms(_weights(net)[0])
 
@@ -430,6 +446,7 @@ observables: Mapping[str, Callable[..., Any]] = {
     "clean_accuracy": _clean_accuracy,
     "margin": _margin,
     "normalised_margin": _normalised_margin,
+    "smoothed_margin": _smoothed_margin,
     "margins": _margins,
     "norms": _norms,
     "head": _head,

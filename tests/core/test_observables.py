@@ -15,7 +15,10 @@ from featcore._dispatch import core
 NAMES = tuple(name for name, *_ in core.observables())
 PLAIN = tuple(name for name in NAMES if name not in ("cosines", "alignment", "singular_values"))
 # Where the compiled side works in the network's own dtype, and where always in float64.
-FROM_OUTPUTS = ("loss", "log_loss", "objective", "margin", "normalised_margin", "margins")
+FROM_OUTPUTS = (
+    *("loss", "log_loss", "objective"),
+    *("margin", "normalised_margin", "smoothed_margin", "margins"),
+)
 
 
 def evaluate(observable, net, data, loss="logistic", num_threads=1):
@@ -61,6 +64,10 @@ def test_plain_observables_are_those_of_the_reference(drawn, name):
     net, data, loss = drawn
     if name in ("patterns", "dead") and not net.activation.homogeneous:
         with pytest.raises(ValueError, match=name):
+            evaluate(name, net, data, loss)
+        return
+    if name == "smoothed_margin" and loss not in ("logistic", "exponential"):
+        with pytest.raises(ValueError, match=f"smoothed_margin.*{loss}"):
             evaluate(name, net, data, loss)
         return
     got = evaluate(name, net, data, loss)
@@ -319,6 +326,26 @@ def test_normalised_margin_of_homogeneous_networks_does_not_depend_on_scale():
     assert evaluate("normalised_margin", net, data) == evaluate("normalised_margin", scaled, data)
     zero = fc.TwoLayerNet(np.zeros((2, 4)), np.zeros(2))
     assert evaluate("normalised_margin", zero, data) == 0.0
+
+
+@pytest.mark.parametrize("loss", ["logistic", "exponential"])
+def test_smoothed_margins_by_hand(loss):
+    linear = fc.LeakyReLU(1.0)
+
+    def smoothed(margins, weights=None):
+        net = fc.TwoLayerNet([[0.5]], [2.0], linear)  # |W|^2 + |a|^2 = 4.25
+        data = fc.Dataset(np.array(margins)[:, None], np.ones(len(margins)), weights=weights)
+        return 4.25 * evaluate("smoothed_margin", net, data, loss)
+
+    # one sample tells its own margin, also where the loss underflows or is large
+    for margin in (-800.0, -2.0, -1e-3, 0.0, 0.5, 36.9, 37.1, 5000.0):
+        assert smoothed([margin]) == pytest.approx(margin, rel=1e-13, abs=1e-15)
+    # k equal ones, far out: log k less; a weight counts as so many
+    assert smoothed([900.0] * 8) == pytest.approx(900 - math.log(8), rel=1e-14)
+    assert smoothed([900.0], [8]) == pytest.approx(900 - math.log(8), rel=1e-14)
+    # below the least margin, and near it where the others are far
+    assert smoothed([1.0, 60.0]) == pytest.approx(1.0, rel=1e-14)
+    assert smoothed([1.0, 1.2]) < 1.0
 
 
 def test_alignment_of_an_empty_group_is_nan():

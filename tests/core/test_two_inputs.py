@@ -37,7 +37,11 @@ def test_gradient_is_that_of_the_reference_on_any_number_of_threads(case):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("activation", KINKED, ids=repr)
 @pytest.mark.parametrize(
-    ("n", "m"), [(4094, 40), (4095, 40), (4096, 40), (13_000, 33), (40, 20_000), (1100, 9000)]
+    ("n", "m"),
+    [
+        *((4094, 40), (4095, 40), (4096, 40), (13_000, 33), (40, 20_000)),
+        pytest.param(1100, 9000, marks=pytest.mark.long),
+    ],
 )
 def test_gradient_across_the_edges_of_blocks_and_chunks(n, m, activation, dtype):
     net = make_net(m, 2, 5, activation=activation, dtype=dtype)
@@ -51,6 +55,7 @@ def test_gradient_across_the_edges_of_blocks_and_chunks(n, m, activation, dtype)
         np.testing.assert_array_equal(again.W, gradient.W)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [250_000, 250_001])
 def test_gradient_where_sorting_ends(n):
     case = Case(make_net(32, 2, 1, activation=fc.ReLU()), make_data(n, 2, 2), "logistic")

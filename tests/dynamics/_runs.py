@@ -12,6 +12,7 @@ NATIVE = (
     "accuracy",
     "margin",
     "normalised_margin",
+    "smoothed_margin",
     "margins",
     "norms",
     "head",

@@ -26,6 +26,7 @@ DIMS = {
     "clean_accuracy": ("time", "split"),
     "margin": ("time", "split"),
     "normalised_margin": ("time", "split"),
+    "smoothed_margin": ("time", "split"),
     "margins": ("time", "sample"),
     "norms": ("time", "neuron"),
     "head": ("time", "neuron"),

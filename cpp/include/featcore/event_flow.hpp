@@ -47,7 +47,8 @@ struct EventFlowState {
   std::vector<T> f;                // (n)
   // Of the last step: its length, and its residuals in Legendre's basis, (n, kTerms).
   double last_step = 0;
-  std::vector<double> legendre;
+  std::vector<double> legendre;  // times 2^doublings
+  int doublings = 0;
   int trusted = 0;   // terms that extrapolate best
   double ratio = 0;  // of its error to what was allowed
   T rest = 1;        // what is left of weights that only decay
@@ -167,7 +168,7 @@ class EventFlow {
   enum class Step { taken, underflow, non_finite };
   Step step(const Team& team) {
     start();
-    double h = state_.step > 0 ? state_.step : first_step();
+    double h = std::min(state_.step > 0 ? state_.step : first_step(), kLongest);
     for (;;) {
       if (!(h > kShortest * state_.time) || h < kLeast)
         return finite_ ? Step::underflow : Step::non_finite;
@@ -256,6 +257,7 @@ class EventFlow {
   static constexpr Index kMostChunks = 64;
   static constexpr double kShortest = 1e-14;  // step, of the time
   static constexpr double kLeast = 1e-290;
+  static constexpr double kLongest = 1e307;
 
   static bool sound(T value) { return std::abs(value) <= largest_sound<T>(); }
 
@@ -265,27 +267,39 @@ class EventFlow {
   }
 
   void start() {
+    doublings_ = objective_->halvings(state_.f.data());
     r0_.resize(size(n_));
-    objective_->residuals(0, n_, state_.f.data(), r0_.data());
-    speed_ = 0;
-    for (Index i = 0; i < n_; ++i)
-      speed_ += std::abs(static_cast<double>(r0_[size(i)])) * samples_.length(i);
+    objective_->residuals(0, n_, state_.f.data(), r0_.data(), doublings_);
+    speed_ = rounding_ = 0;
+    for (Index i = 0; i < n_; ++i) {
+      const T r = r0_[size(i)];
+      speed_ += std::abs(static_cast<double>(r)) * samples_.length(i);
+      rounding_ += objective_->roundings(i, state_.f[size(i)], r) * samples_.length(i);
+    }
   }
 
   // A weight's logarithm changes by 1/100.
-  double first_step() const { return speed_ > 0 ? 0.01 / speed_ : 1.0; }
+  double first_step() const { return speed_ > 0 ? std::ldexp(0.01 / speed_, doublings_) : 1.0; }
+
+  // A length of time in the units of a step, in which residuals are what they are times
+  // 2^doublings: late in training neither these nor their squares underflow.
+  double scaled(double h) const { return std::ldexp(h, -doublings_); }
+
+  // From the units of the last step to those of this one.
+  double last_unit() const { return std::ldexp(1.0, doublings_ - state_.doublings); }
 
   // Residuals on a step of length h as the last step has them, continued from what they are now.
   void predict(double h, int trusted, Buffer<double>& out) const {
     const int terms = grid_.terms();
     const double ratio = state_.last_step > 0 ? h / state_.last_step : 0.0;
     const std::vector<double> shifted = StepGrid::monomials(terms, ratio, 1 + ratio);
+    const double unit = last_unit();
     for (Index i = 0; i < n_; ++i) {
       double* r = out.data() + i * kTerms;
       std::fill_n(r, kTerms, 0.0);
       for (int l = 0; l < trusted; ++l)
         for (int k = 0; k <= l; ++k)
-          r[k] += state_.legendre[size(i * kTerms + l)] * shifted[size(l * terms + k)];
+          r[k] += unit * state_.legendre[size(i * kTerms + l)] * shifted[size(l * terms + k)];
       double start = 0;  // at s = -1
       for (int k = terms - 1; k >= 0; --k) start = r[k] - start;
       r[0] += static_cast<double>(r0_[size(i)]) - start;
@@ -309,7 +323,7 @@ class EventFlow {
           }
           T* f = f_.data() + q * n_;
           gather_outputs(q - 1, f);
-          objective_->residuals(0, n_, f, r);
+          objective_->residuals(0, n_, f, r, doublings_);
           for (Index i = 0; i < n_; ++i)
             if (!sound(f[i]) || !sound(r[i])) finite[size(q)] = 0;
         });
@@ -324,7 +338,7 @@ class EventFlow {
     for (Index i = 0; i < n_; ++i)
       residuals_.data()[i * kTerms] = static_cast<double>(r0_[size(i)]);
     find_jumps();
-    StepView view = step_view(1.0, state_);
+    StepView view = step_view(std::ldexp(1.0, doublings_), state_);
     view.point_count = 0;
     view.end = -1;
     looked_ = state_;
@@ -336,6 +350,7 @@ class EventFlow {
   void sum_gradient() {
     squared_gradient_ = 0;
     for (const Part& part : parts_) squared_gradient_ += part.squared_gradient;
+    squared_gradient_ = std::ldexp(squared_gradient_, -2 * doublings_);
     measured_ = true;
   }
 
@@ -387,7 +402,7 @@ class EventFlow {
     StepView view;
     view.terms = grid_.terms();
     const double decay = objective_->spec().weight_decay;
-    view.rates = {0.5 * h, options_.rates.W, options_.rates.a, options_.rates.W * decay,
+    view.rates = {0.5 * scaled(h), options_.rates.W, options_.rates.a, options_.rates.W * decay,
                   options_.rates.a * decay};
     view.jumps = jumps_.data();
     view.off = off_.data();
@@ -520,19 +535,21 @@ class EventFlow {
     }
     double together = 0;
     for (const double sum : sums) together += sum * sum;
-    return 0.5 * h * std::sqrt(std::max(worst, together));
+    return 0.5 * scaled(h) * std::sqrt(std::max(worst, together));
   }
 
   // What the error of the step of length h just swept may be: in proportion to how far it moves the
   // fastest neuron, so that the parts of a run add up to its whole. (The sum of all |r_i x_i| is no
-  // measure: where samples contradict each other it stays while weights rest.) Shorter steps do not
-  // help against the rounding of that sum, nor of the fit to it: where weights rest nothing else is
-  // left.
+  // measure: where samples contradict each other it stays while weights rest.) Nor is time: late in
+  // training steps are as long as all before them and move weights by little. Shorter steps do not
+  // help against roundings of outputs and residuals: where weights rest nothing else is left.
   double tolerance(double h) const {
     constexpr double kRounding = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
     double speed = 0;
     for (const Part& part : parts_) speed = std::max(speed, part.speed);
-    return options_.rtol * std::min(1.0, h * speed) + (options_.atol + kRounding * speed_) * h;
+    const double time = scaled(h);
+    return options_.rtol * std::min(1.0, time * speed) +
+           options_.atol * std::min(1.0, time * speed_) + kRounding * rounding_ * time;
   }
 
   // Tries a step of length h. Positive if it was taken; its size is the factor of the next length.
@@ -551,7 +568,7 @@ class EventFlow {
       const double change = error(h, residuals_, Against::refitted, team);
       if (!std::isfinite(all)) return kShrink;
       if (sweeps > 0) contraction = std::max(contraction, change / change_before);
-      if (all <= allowed) return accept(h, fit / allowed, contraction);
+      if (all <= allowed) return accept(h, allowed > 0 ? fit / allowed : 0.0, contraction);
       if (fit > allowed && (sweeps > 0 || change < 10 * fit))
         return -std::clamp(0.8 * std::sqrt(allowed / fit), 0.2, 0.8);
       if (sweeps > 0 && contraction > 0.5) return kShrink;
@@ -574,6 +591,7 @@ class EventFlow {
           next_.legendre[size(i * kTerms + l)] +=
               grid_.legendre_fit(l, q) * static_cast<double>(r_.data()[q * n_ + i]);
     next_.last_step = h;
+    next_.doublings = doublings_;
     next_.time = state_.time + h;
     next_.rest = decayed(state_.rest, step_view(h, state_));
     next_.ratio = std::max(ratio, 1e-12);
@@ -618,11 +636,12 @@ class EventFlow {
     for (Index i = 0; i < n_; ++i)
       gaps[size(i)] = static_cast<double>(r0_[size(i)]) - static_cast<double>(now[i]);
     double least = std::numeric_limits<double>::infinity();
+    const double unit = last_unit();
     double before = 0, legendre = 1;
     for (int l = 0; l < grid_.terms(); ++l) {
       double sum = 0;
       for (Index i = 0; i < n_; ++i) {
-        gaps[size(i)] += state_.legendre[size(i * kTerms + l)] * (legendre - 1);
+        gaps[size(i)] += unit * state_.legendre[size(i * kTerms + l)] * (legendre - 1);
         sum += std::abs(gaps[size(i)]) * samples_.length(i);
       }
       if (sum < least) {
@@ -669,7 +688,9 @@ class EventFlow {
   bool measured_ = false;  // whether squared_gradient_ is known
   double squared_gradient_ = 0;
   std::vector<T> r0_;
-  double speed_ = 0;  // sum of |r_i x_i|: bounds the relative speed of a weight
+  int doublings_ = 0;
+  double speed_ = 0;     // sum of |r_i x_i|: bounds the relative speed of a weight
+  double rounding_ = 0;  // and what of it is in doubt
   std::vector<double> gaps_, integrals_, squares_;
 };
 

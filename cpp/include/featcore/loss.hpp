@@ -43,6 +43,23 @@ inline double log_loss_value(Loss loss, double f, double y) {
   return std::log(loss_value(loss, f, y));
 }
 
+// The margin u at which one sample has the loss e^log_loss.
+inline double margin_of_log_loss(Loss loss, double log_loss) {
+  switch (loss) {
+    case Loss::exponential:
+      return -log_loss;
+    case Loss::logistic: {  // -log(e^l - 1)
+      if (log_loss < -37) return -log_loss;
+      const double l = std::exp(log_loss);
+      return l > 1 ? -l - std::log1p(-std::exp(-l)) : -std::log(std::expm1(l));
+    }
+    case Loss::hinge:
+    case Loss::squared:
+      break;
+  }
+  throw std::invalid_argument("only the logistic and the exponential loss tell a margin");
+}
+
 template <class T>
 T residual(Loss loss, T f, T y) {
   const T u = y * f;
@@ -59,6 +76,15 @@ T residual(Loss loss, T f, T y) {
       return y - f;
   }
   return std::numeric_limits<T>::quiet_NaN();
+}
+
+// e^shift times the residual, right where that itself underflows: logistic and exponential loss.
+template <class T>
+T shifted_residual(Loss loss, T f, T y, double shift) {
+  const double u = static_cast<double>(y) * static_cast<double>(f);
+  const double size = loss == Loss::exponential ? std::exp(shift - u)
+                                                : 1 / (std::exp(-shift) + std::exp(u - shift));
+  return y * static_cast<T>(size);
 }
 
 }  // namespace featcore

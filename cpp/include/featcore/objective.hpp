@@ -48,10 +48,17 @@ class Objective {
   }
   double total_weight() const { return total_; }
 
-  // r_i = -d objective / d f_i, for samples begin..end.
-  void residuals(Index begin, Index end, const T* f, T* r) const {
+  // r_i = -d objective / d f_i, for samples begin..end; times 2^doublings, which is for those that
+  // halvings() tells of.
+  void residuals(Index begin, Index end, const T* f, T* r, int doublings = 0) const {
     const T scale = static_cast<T>(scale_);
-    for (Index i = begin; i < end; ++i) r[i] = scale * residual<T>(spec_.loss, f[i], split_.y[i]);
+    if (doublings == 0) {
+      for (Index i = begin; i < end; ++i) r[i] = scale * residual<T>(spec_.loss, f[i], split_.y[i]);
+    } else {
+      const double shift = doublings * kLogTwo;
+      for (Index i = begin; i < end; ++i)
+        r[i] = scale * shifted_residual<T>(spec_.loss, f[i], split_.y[i], shift);
+    }
     if (spec_.output_penalty != 0) {
       const T penalty = static_cast<T>(spec_.output_penalty * share_);
       for (Index i = begin; i < end; ++i) r[i] -= penalty * f[i];
@@ -59,6 +66,30 @@ class Objective {
     if (split_.weights)  // a sample of weight zero may have an infinite residual
       for (Index i = begin; i < end; ++i)
         r[i] = split_.weights[i] > 0 ? r[i] * split_.weights[i] : T(0);
+  }
+
+  // How far roundings of f_i and r_i may move r_i, which has the value r, in units of a rounding.
+  double roundings(Index i, T f, T r) const {
+    const double size = std::abs(static_cast<double>(r));
+    // of the loss by |dr/df|, which is at most |r| where a loss decays
+    double slope = spec_.loss == Loss::squared ? scale_ * weight(i) : size;
+    slope += spec_.output_penalty * share_ * weight(i);
+    return size + slope * std::abs(static_cast<double>(f));
+  }
+
+  // k such that 2^k times the residuals are numbers of ordinary size, where all margins are so
+  // large that squares of residuals might underflow; else 0.
+  int halvings(const T* f) const {
+    const bool decays = spec_.loss == Loss::logistic || spec_.loss == Loss::exponential;
+    if (!decays || spec_.output_penalty != 0 || spec_.weight_decay != 0) return 0;
+    double least = std::numeric_limits<double>::infinity();
+    for (Index i = 0; i < split_.n; ++i)
+      if (weight(i) > 0)
+        least = std::min(least, static_cast<double>(f[i]) * static_cast<double>(split_.y[i]));
+    constexpr double kOrdinary = 64;
+    constexpr double kMost = 1000;  // beyond, nothing moves before time itself overflows
+    const double doublings = std::floor(least / kLogTwo);
+    return doublings > kOrdinary ? static_cast<int>(std::min(doublings, kMost)) : 0;
   }
 
   double loss(const T* f, const Team& team) const {
@@ -76,6 +107,11 @@ class Objective {
 
   // log of loss(), accurate where that underflows.
   double log_loss(const T* f, const Team& team) const {
+    return log_total_loss(f, team) + std::log(scale_);
+  }
+
+  // log of sum_i w_i l_i, whether the mean is minimised or the sum.
+  double log_total_loss(const T* f, const Team& team) const {
     std::vector<Part> parts(static_cast<std::size_t>(blocks()));
     each_block(team, [&](Index block, Index begin, Index end) {
       Part& part = parts[static_cast<std::size_t>(block)];
@@ -93,7 +129,7 @@ class Objective {
     double sum = 0;
     for (const Part& part : parts)
       if (part.sum > 0) sum += part.sum * std::exp(part.largest - largest);
-    return largest + std::log(sum) + std::log(scale_);
+    return largest + std::log(sum);
   }
 
   double output_penalty(const T* f) const {
@@ -106,6 +142,7 @@ class Objective {
 
  private:
   static constexpr Index kBlock = 4096;
+  static constexpr double kLogTwo = 0.69314718055994530942;
 
   struct Part {
     double largest = -std::numeric_limits<double>::infinity();  // of the logarithms

@@ -177,6 +177,14 @@ const std::vector<ObservableEntry<T>>& observable_table() {
          const double norm = s.weights->parameter_norm_squared(team);
          *out = norm > 0 ? smallest_margin(s.splits[static_cast<std::size_t>(k)]) / norm : 0.0;
        }},
+      {"smoothed_margin", "", true, false,
+       [](const S& s, const R&, Index k, const Team& team, double* out) {
+         const auto& split = s.splits[static_cast<std::size_t>(k)];
+         const double norm = s.weights->parameter_norm_squared(team);
+         const double margin = margin_of_log_loss(split.objective->spec().loss,
+                                                  split.objective->log_total_loss(split.f, team));
+         *out = norm > 0 ? margin / norm : 0.0;
+       }},
       {"margins", "sample", false, false,
        [](const S& s, const R&, Index, const Team&, double* out) {
          for (Index i = 0; i < s.splits[0].objective->split().n; ++i)

@@ -67,7 +67,7 @@ def problem(
     net = net.absorbed()
     loss = losses.get(loss)
     splits = _splits(net, data, evaluate, loss)
-    observed = _observed(observe, net, splits)
+    observed = _observed(observe, net, splits, loss)
     rates = _rates(train, layer_rates)
     settings = {
         "loss": loss.name,
@@ -107,7 +107,8 @@ def resumed(
             "continue it with the featcore that wrote it, or start a new run from run.net"
         )
     splits = _same_splits(run, data, evaluate)
-    observed = run.observed if observe is None else _observed(observe, run.net, splits)
+    loss = losses.get(run.settings["loss"])
+    observed = run.observed if observe is None else _observed(observe, run.net, splits, loss)
     if {o.name for o in observed} != {o.name for o in run.observed}:
         raise ValueError(
             f"observe has {[o.name for o in observed]}; a continued run records what it recorded "
@@ -118,7 +119,7 @@ def resumed(
         raise ValueError(
             f"observe: Python observables {lost} are not stored in a file; pass observe="
         )
-    return Problem(run.net, losses.get(run.settings["loss"]), splits, observed, dict(run.settings))
+    return Problem(run.net, loss, splits, observed, dict(run.settings))
 
 
 def recording(record: Recording | None) -> Recording:
@@ -168,7 +169,10 @@ def _same_splits(
 
 
 def _observed(
-    observe: Iterable[str | Observable | Function], net: TwoLayerNet, splits: Mapping[str, Dataset]
+    observe: Iterable[str | Observable | Function],
+    net: TwoLayerNet,
+    splits: Mapping[str, Dataset],
+    loss: Loss,
 ) -> tuple[Observable, ...]:
     if isinstance(observe, (str, Observable)) or callable(observe) or not np.iterable(observe):
         raise TypeError(f"observe={observe!r} must be a list, such as ['loss']")
@@ -181,7 +185,7 @@ def _observed(
                 f"observe: the name {o.name!r} is taken; give one of them another with name="
             )
         names.add(o.name)
-        observables.check(o, net, splits)
+        observables.check(o, net, splits, loss)
         for dim in o.dims if o.directions is not None else ():
             if dim in ("neuron", "sign", "statistic"):
                 continue

@@ -91,8 +91,8 @@ def flow(
         changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
         of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step.
     atol : float, optional
-        Absolute error. Of "event" a rate: the relative change of the weights per unit of time that does not
-        matter. Of "tsit5": of each weight and step. Default rtol/1000.
+        Absolute error. Of "event": what a step may move the weights astray, relative to their norm, where residuals
+        contradict each other and weights rest. Of "tsit5": of each weight and step. Default rtol/1000.
     step_size : float, optional
         Of "euler", "heun" and "rk4", which need it.
     train : sequence of {"W", "a"}
