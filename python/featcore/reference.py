@@ -351,6 +351,11 @@ def _norms(net: TwoLayerNet, data: Dataset, **_: Any) -> Array:
     return _row_norms(_weights(net)[0])
 
 
+def _log_norms(net: TwoLayerNet, data: Dataset, **_: Any) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.log(_row_norms(_float64(net.W))) + (0 if net.log_scale is None else net.log_scale)
+
+
 def _head(net: TwoLayerNet, data: Dataset, **_: Any) -> Array:
     return _weights(net)[1]
 
@@ -432,6 +437,7 @@ observables: Mapping[str, Callable[..., Any]] = {
     "normalised_margin": _normalised_margin,
     "margins": _margins,
     "norms": _norms,
+    "log_norms": _log_norms,
     "head": _head,
     "cosines": _cosines,
     "alignment": _alignment,
