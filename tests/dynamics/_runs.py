@@ -14,6 +14,7 @@ NATIVE = (
     "normalised_margin",
     "margins",
     "norms",
+    "log_norms",
     "head",
     "stable_rank",
     "balance_drift",

@@ -28,6 +28,7 @@ DIMS = {
     "normalised_margin": ("time", "split"),
     "margins": ("time", "sample"),
     "norms": ("time", "neuron"),
+    "log_norms": ("time", "neuron"),
     "head": ("time", "neuron"),
     "patterns": ("time", "split"),
     "dead": ("time", "split"),
