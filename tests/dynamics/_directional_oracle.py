@@ -1,7 +1,7 @@
 """Gradient flow of neurons whose sizes no number holds, plain and slow: unit vectors and logarithms.
 
-Neuron j is e^L_j s_j with s_j = (u_j, b_j) of length 1 in d + 1 dimensions. With v_j = sum_i sigma'(z_ij) c_i r_i x_i and
-the field F = (rate_W b v, rate_a <u, v>) of its mantissa,
+Neuron j is e^L_j s_j with s_j = (u_j, b_j) of length 1 in d + 1 dimensions. With v_j = sum_i sigma'(z_ij) r_i x_i / n
+and the field F = (rate_W b v, rate_a <u, v>) of its mantissa,
 
     ds/dt = F - <F, s> s,      dL/dt = <F, s>,      f(x) = sum_j e^(2 L_j) b_j sigma(<u_j, x>),
 

@@ -517,7 +517,8 @@ def test_what_has_no_scale_is_right_at_every_scale(log_scale):
         )
     for name in ("norms", "head", "margins", observables.singular_values(2), "weights"):
         assert not np.any(observables.evaluate(name, tiny, data))
-    assert observables.evaluate("loss", tiny, data) == math.log(2)
+    # the mean of twelve times ln 2, each rounded
+    assert observables.evaluate("loss", tiny, data) == pytest.approx(math.log(2), rel=1e-15)
     shift = 0.0 if np.isinf(log_scale) else log_scale
     np.testing.assert_allclose(
         observables.evaluate("log_norms", tiny, data),
@@ -542,7 +543,7 @@ def test_sizes_in_the_limit_are_relative_to_the_largest():
     assert log_norms(run).max() > 800  # beyond what a double holds
     norms = np.log(np.linalg.norm(run.net.W, axis=1))
     seen = norms > norms.max() - 500
-    assert 2 <= seen.sum()
+    assert seen.sum() >= 2
     np.testing.assert_allclose(
         (log_norms(run) - norms)[seen], (log_norms(run) - norms)[np.argmax(norms)], atol=1e-9
     )

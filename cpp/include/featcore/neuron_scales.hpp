@@ -24,10 +24,12 @@ class NeuronScales {
       constexpr double kMost = 1e15;
       constexpr double kHigh = 0x1.62e42feep-1, kLow = 0x1.a39ef35793c76p-33;  // of ln 2
       const double whole = std::clamp(std::round(log / kLn2), -kMost, kMost);
-      const bool splits = std::isfinite(log) && std::abs(whole) < kMost;
+      const double rest = (log - whole * kHigh) - whole * kLow;
+      // A multiple of ln 2, as far as its digits tell, is a power of two.
+      const bool splits = std::abs(whole) < kMost && std::abs(rest) > 0x1p-52 * std::abs(log);
       log_.push_back(log);
       whole_.push_back(static_cast<std::int64_t>(whole));
-      rest_.push_back(splits ? std::exp((log - whole * kHigh) - whole * kLow) : 1.0);
+      rest_.push_back(splits ? std::exp(rest) : 1.0);
     }
   }
 
