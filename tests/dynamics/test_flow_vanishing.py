@@ -128,16 +128,21 @@ def test_a_single_mode_to_its_end(loss, log_scale):
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1e6, 1e-6])
-@pytest.mark.parametrize("loss", ["exponential", "logistic"])
-def test_the_time_of_the_loss_drop_has_its_slope(loss, ratio):
+@pytest.mark.parametrize(
+    ("loss", "rate"),
+    [("exponential", 1.0), ("logistic", 1.0), ("squared", 1.0), ("exponential", 0.3)],
+)
+def test_the_time_of_the_loss_drop_has_its_slope(loss, rate, ratio):
     """T(eps) = ln(1/eps) / kappa + const: kappa = g(0) |sum of the class's x| / n, of the class with the longer sum.
+
+    With the head at another rate the growth is at the geometric mean of both.
 
     Where neurons are aligned the flow is one of their size alone, and what is left to align decays as eps^c.
     """
     data = separable(1)
     sums = [np.linalg.norm(data.x[data.y == s].sum(axis=0)) / data.n for s in (1, -1)]
-    kappa = max(sums) * (1.0 if loss == "exponential" else 0.5)
-    first = 1.0 if loss == "exponential" else math.log(2)
+    kappa = max(sums) * (0.5 if loss == "logistic" else 1.0) * math.sqrt(rate)
+    first = {"exponential": 1.0, "logistic": math.log(2), "squared": 0.5}[loss]
     scales = np.log(10) * np.array([-80, -160, -320, -1000])
     times = []
     for log_scale in scales:
@@ -147,6 +152,7 @@ def test_the_time_of_the_loss_drop_has_its_slope(loss, ratio):
             loss,
             t_end=1.5 * (-log_scale + 40) / kappa,
             loss_target=0.9 * first,
+            layer_rates={"a": rate},
             rtol=1e-10,
             record=NOTHING,
         )

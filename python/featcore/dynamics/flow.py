@@ -74,7 +74,8 @@ def flow(
     Parameters
     ----------
     net : TwoLayerNet
-        Where to start; not changed.
+        Where to start; not changed. Method "event" carries its `log_scale`, if it has one, at any scale, and so does
+        `run.net`; `rtol` and `atol` are then relative to each neuron's own size. See docs/flow_modes.md.
     data : Dataset
         Training data, of the network's dtype and dimension; the split "train" of the history.
     loss : {"logistic", "exponential", "hinge", "squared"} or Loss
