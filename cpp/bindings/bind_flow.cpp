@@ -43,7 +43,10 @@ py::dict state_dict(const EventFlowState<T>& state) {
   dict["sides"] = array_of(state.sides);
   dict["f"] = array_of(state.f);
   dict["legendre"] = array_of(state.legendre);
-  if (!state.exponents.empty()) dict["exponents"] = array_of(state.exponents);
+  if (!state.exponents.empty()) {
+    dict["exponents"] = array_of(state.exponents);
+    dict["fastest"] = array_of(std::vector<double>{state.fastest});
+  }
   return dict;
 }
 
@@ -62,8 +65,12 @@ void read_state(const py::dict& dict, EventFlowState<T>& state) {
   state.sides = vector_of<std::int8_t>(dict["sides"], "sides");
   state.f = vector_of<T>(dict["f"], "f");
   state.legendre = vector_of<double>(dict["legendre"], "legendre");
-  if (dict.contains("exponents"))
+  if (dict.contains("exponents")) {
     state.exponents = vector_of<std::int64_t>(dict["exponents"], "exponents");
+    const std::vector<double> fastest = vector_of<double>(dict["fastest"], "fastest");
+    require(fastest.size() == 1, "the state has the wrong size");
+    state.fastest = fastest[0];
+  }
 }
 
 template <class T>

@@ -10,6 +10,7 @@ import signal
 import numpy as np
 import pytest
 from _directional_oracle import flow as directional
+from _oracle import flow as event_oracle
 from _runs import same_history
 
 import featcore as fc
@@ -309,6 +310,41 @@ def test_neurons_without_weight_are_passengers():
             atol=1e-6,
         )
     np.testing.assert_allclose(unit(runs[0].net.W), unit(runs[1].net.W), rtol=0, atol=1e-12)
+
+
+def test_steps_are_as_long_as_those_of_weights_once_these_rest():
+    """Labels that contradict each other: residuals stay, weights rest, and steps grow without a bound."""
+    rng = np.random.default_rng(26)
+    x = rng.standard_normal((10, 3))
+    data = fc.Dataset(np.r_[x, x], np.r_[np.ones(10), -0.2 * np.ones(10)])
+    W, a = mantissas(26, 12, d=3)
+    options = {"t_end": 1e5, "rtol": 1e-5, "record": NOTHING}
+    one = fc.flow(fc.TwoLayerNet(W, a, log_scale=math.log(0.1)), data, "squared", **options)
+    other = fc.flow(fc.TwoLayerNet(0.1 * W, 0.1 * a), data, "squared", **options)
+    assert one.outcome.status == other.outcome.status == "reached_end"
+    assert one.outcome.counts["accepted"] <= 1.2 * other.outcome.counts["accepted"] + 10
+
+
+@pytest.mark.parametrize("seed", [30, 31, 32, 33])
+def test_the_limit_slides_as_small_weights_do(seed):
+    """On samples with random labels neurons are held; the solver of event_oracle at scale 1e-9 feels nothing of f."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((10, 3)), rng.choice([-1.0, 1.0], 10)
+    W, a = mantissas(seed, 8, d=3, ratio=0.8)
+    t_end = 6.0
+    small, _, (crossings, slidings) = event_oracle(x, y, 1e-9 * W, 1e-9 * a, t_end, loss="logistic")
+    net = fc.TwoLayerNet(W, a, log_scale=-math.inf)
+    run = fc.flow(
+        net, fc.Dataset(x, y), t_end=t_end, rtol=1e-9, observe=["log_norms"], record=NOTHING
+    )
+    assert run.outcome.counts["slidings"] == slidings
+    assert run.outcome.counts["crossings"] == crossings
+    # those that slid into 0 rest there
+    alive = np.linalg.norm(run.net.W, axis=1) > 0
+    sizes = np.linalg.norm(small, axis=1) / 1e-9
+    assert (sizes[~alive] < 1e-5).all()
+    np.testing.assert_allclose(log_norms(run)[alive], np.log(sizes[alive]), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(unit(run.net.W[alive]), unit(small[alive]), rtol=0, atol=1e-6)
 
 
 # --- invariants, bits, files

@@ -56,7 +56,9 @@ struct EventFlowState {
   int trusted = 0;                      // terms that extrapolate best
   double ratio = 0;                     // of its error to what was allowed
   T rest = 1;                           // what is left of weights that only decay
-  std::vector<std::int64_t> exponents;  // (m) with scales: see NeuronScales
+  // With scales only: see NeuronScales, (m), and |v| of the fastest neuron of the last step.
+  std::vector<std::int64_t> exponents;
+  double fastest = 0;
 };
 
 template <class T>
@@ -290,14 +292,24 @@ class EventFlow {
   // A weight's logarithm changes by 1/100.
   double first_step() const { return speed_ > 0 ? 0.01 / speed_ : 1.0; }
 
-  // While a neuron has no part in f nothing limits a step but its own series: weights change by
-  // e^8 at most, so that what comes to rest is told from what was small (NeuronPath::kRest).
+  // While neurons have no part in f nothing limits a step but their own series: the fastest changes
+  // by e^8, so that what comes to rest is told from what was small (NeuronPath::kRest).
+  static constexpr double kGrowth = 8;
   double longest_step() const {
-    constexpr double kGrowth = 8;
-    const Rates& rates = options_.rates;
-    const double decay = objective_->spec().weight_decay;
-    const double speed = std::max(rates.W, rates.a) * (speed_ + decay);
+    const double speed = growth_rate(state_.last_step > 0 ? state_.fastest : speed_);
     return speed > 0 ? kGrowth / speed : std::numeric_limits<double>::infinity();
+  }
+
+  // How fast the logarithm of a weight may change where |v| is `speed`.
+  double growth_rate(double speed) const {
+    return std::max(options_.rates.W, options_.rates.a) * (speed + objective_->spec().weight_decay);
+  }
+
+  // |v| of the fastest neuron, of those just carried.
+  double fastest() const {
+    double speed = 0;
+    for (const Part& part : parts_) speed = std::max(speed, part.speed);
+    return speed;
   }
 
   // The square of a neuron's scale, by which its mantissas' part of f is multiplied.
@@ -579,9 +591,7 @@ class EventFlow {
   // left.
   double tolerance(double h) const {
     constexpr double kRounding = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
-    double speed = 0;
-    for (const Part& part : parts_) speed = std::max(speed, part.speed);
-    return options_.rtol * std::min(1.0, h * speed) + (options_.atol + kRounding * speed_) * h;
+    return options_.rtol * std::min(1.0, h * fastest()) + (options_.atol + kRounding * speed_) * h;
   }
 
   // Tries a step of length h. Positive if it was taken; its size is the factor of the next length.
@@ -593,6 +603,7 @@ class EventFlow {
     double change_before = 0, contraction = 0;
     for (int sweeps = 0; sweeps < kMostSweeps; ++sweeps) {
       if (!sweep(h, team)) return kShrink;
+      if (options_.scales && h * growth_rate(fastest()) > 2 * kGrowth) return kShrink;
       const double allowed = tolerance(h);
       refit();
       const double all = error(h, residuals_, Against::points, team);
@@ -652,6 +663,7 @@ class EventFlow {
     constexpr double kGoodContraction = 0.1;
     if (contraction > 0) factor = std::min(factor, kGoodContraction / contraction);
     next_.exponents = state_.exponents;
+    next_.fastest = fastest();
     std::swap(state_, next_);
     if (options_.scales) renormalise(state_);
     return std::clamp(factor, 0.3, 4.0);
