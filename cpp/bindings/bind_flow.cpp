@@ -8,6 +8,7 @@
 #include "columns.hpp"
 #include "featcore/flow.hpp"
 #include "featcore/flow_memory.hpp"
+#include "featcore/scaled_frame.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "python_recorder.hpp"
@@ -42,6 +43,10 @@ py::dict state_dict(const EventFlowState<T>& state) {
   dict["sides"] = array_of(state.sides);
   dict["f"] = array_of(state.f);
   dict["legendre"] = array_of(state.legendre);
+  if (!state.exponents.empty()) {
+    dict["exponents"] = array_of(state.exponents);
+    dict["fastest"] = array_of(std::vector<double>{state.fastest});
+  }
   return dict;
 }
 
@@ -61,6 +66,12 @@ void read_state(const py::dict& dict, EventFlowState<T>& state) {
   state.sides = vector_of<std::int8_t>(dict["sides"], "sides");
   state.f = vector_of<T>(dict["f"], "f");
   state.legendre = vector_of<double>(dict["legendre"], "legendre");
+  if (dict.contains("exponents")) {
+    state.exponents = vector_of<std::int64_t>(dict["exponents"], "exponents");
+    const std::vector<double> fastest = vector_of<double>(dict["fastest"], "fastest");
+    require(fastest.size() == 1, "the state has the wrong size");
+    state.fastest = fastest[0];
+  }
 }
 
 template <class T>
@@ -119,6 +130,8 @@ struct Setting {
   std::vector<SplitView<T>> views;
   ObjectiveSpec spec;
   const double* balance;
+  std::optional<NeuronScales> scales;
+  const double* sizes;  // with scales: a_j^2 + |w_j|^2 at the start of the run
   std::vector<double> times;
   FlowOptions options;
   std::string method;
@@ -174,6 +187,10 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
                 flow_memory(form, setting.method, net, setting.views, coordinates, threads);
             if (bytes > setting.memory) throw DoesNotFit{form, bytes};
           });
+      if (setting.scales)
+        frame = std::make_unique<ScaledFrame<T>>(std::move(frame), *setting.scales, setting.sizes,
+                                                 setting.activation, setting.views,
+                                                 recorder.needs_signs(), team);
       descended.emplace(setting.spec, frame->samples());
       stepper = make(*frame, *descended);
       if (old_state) stepper->resume(std::move(*old_state));
@@ -208,7 +225,7 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
     const py::gil_scoped_release release;
     Monitor quiet;  // a stop was answered: what was computed is not lost
     const NetworkView<T> last{net.m, frame->start().d, trace.W.data(), trace.a.data()};
-    frame->write({last, trace.rest}, Team(setting.num_threads, quiet), W_out);
+    frame->write({last, trace.rest, trace.exponents.data()}, Team(setting.num_threads, quiet), W_out);
     std::copy(trace.a.begin(), trace.a.end(), a_out);
   }
   py::dict result;
@@ -220,6 +237,9 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
                      outcome.counts.crossings, outcome.counts.slidings);
   result["drift"] = outcome.drift;
   result["events"] = event_arrays(trace.events);
+  result["exponents"] = trace.exponents.empty() || trace.W.empty()
+                            ? py::object(py::none())
+                            : py::object(array_of(trace.exponents));
   result["state"] = state;
   result["form"] = frame ? frame->name() : setting.form;
   result["num_threads"] = threads;
@@ -233,8 +253,8 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
                        const Array<double>& balance, const std::string& method,
                        const py::tuple& options, const Array<double>& times,
                        const py::list& column_list, const py::object& state, py::object on_row,
-                       py::object progress, int num_threads, const std::string& form,
-                       double memory) {
+                       py::object progress, int num_threads, const std::string& form, double memory,
+                       const py::object& scales) {
   const NetworkView<T> net = network_view(W, a);
   const py::list held_splits = held(splits);
   const py::list held_columns = held(column_list);
@@ -243,11 +263,25 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
   const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()),
                            objective[1].cast<bool>(), objective[2].cast<double>(),
                            objective[3].cast<double>()};
+  std::optional<NeuronScales> neuron_scales;
+  const double* sizes = nullptr;
+  if (!scales.is_none()) {
+    require(method == "event", "only method 'event' takes scales");
+    const auto pair = scales.cast<py::tuple>();
+    require(pair.size() == 2, "scales are (log_scale, sizes)");
+    if (!py::isinstance<Array<double>>(pair[0]) || !py::isinstance<Array<double>>(pair[1]))
+      throw py::type_error("scales have the wrong type");
+    neuron_scales.emplace(
+        vector_data(py::reinterpret_borrow<Array<double>>(pair[0]), net.m, "log_scale"), net.m);
+    sizes = vector_data(py::reinterpret_borrow<Array<double>>(pair[1]), net.m, "sizes");
+  }
   Setting<T> setting{net,
                      activation_by_name(activation, slope),
                      split_views<T>(held_splits, net.d),
                      spec,
                      vector_data(balance, net.m, "balance"),
+                     std::move(neuron_scales),
+                     sizes,
                      {times.data(), times.data() + times.size()},
                      {},
                      method,
@@ -281,7 +315,8 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
                     [&](FlowFrame<T>& frame, const Objective<T>& descended) {
                       return std::make_unique<EventFlow<T>>(
                           frame.start(), setting.activation, descended,
-                          EventFlowOptions{rtol, atol, rates, frame.zero()},
+                          EventFlowOptions{rtol, atol, rates, frame.zero(),
+                                           setting.scales ? &*setting.scales : nullptr},
                           &setting.views.front());
                     });
   const RungeKuttaOptions runge_kutta{runge_kutta_by_name(method), step_size, rtol, atol, rates};
@@ -299,7 +334,8 @@ void define(py::module_& m) {
         py::arg("balance").noconvert(), py::arg("method"), py::arg("options"),
         py::arg("times").noconvert(), py::arg("columns"), py::arg("state"), py::arg("on_row"),
         py::arg("progress"), py::arg("num_threads"), py::arg("form") = "primal",
-        py::arg("memory") = std::numeric_limits<double>::infinity());
+        py::arg("memory") = std::numeric_limits<double>::infinity(),
+        py::arg("scales") = py::none());
 }
 
 }  // namespace

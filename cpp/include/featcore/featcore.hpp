@@ -16,6 +16,7 @@
 #include "featcore/objective.hpp"
 #include "featcore/observables.hpp"
 #include "featcore/recorder.hpp"
+#include "featcore/scaled_frame.hpp"
 #include "featcore/spectrum.hpp"
 #include "featcore/throughput.hpp"
 #include "featcore/types.hpp"

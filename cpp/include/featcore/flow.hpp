@@ -76,6 +76,7 @@ struct FlowTrace {
   std::vector<FlowEvent> events;  // the first max_events of them
   std::vector<T> W, a;
   T rest = 1;
+  std::vector<std::int64_t> exponents;  // with W and a, of neurons with scales of their own
 };
 
 // Moves `stepper` to options.end. `times`: increasing, of the rows to record; the recorder counts
@@ -188,6 +189,7 @@ class FlowRun {
     trace_.W.assign(net.W, net.W + net.m * net.d);
     trace_.a.assign(net.a, net.a + net.m);
     trace_.rest = point.rest;
+    if (point.exponents) trace_.exponents.assign(point.exponents, point.exponents + net.m);
   }
 
   // Everything up to `time`, which the last step has reached.
@@ -200,15 +202,24 @@ class FlowRun {
 
   void record(double time, std::size_t position, const Team& team) {
     const FlowPoint<T> point = network(time, team);
-    frame_.visit(point, [&](Form<T>& form) {
+    frame_.visit(point, [&](Form<T>& form, const Weights<T>& weights) {
       Snapshot<T> snapshot;
-      snapshot.weights = &form.weights();
-      snapshot.balance = balance_;
+      snapshot.weights = &weights;
+      snapshot.balance = frame_.plain(balance_);
+      const bool scaled = weights.exponents() != nullptr;
+      const T squared_unit = static_cast<T>(weights.squared_unit());
+      if (scaled) scaled_f_.resize(objectives_.size());
       for (std::size_t k = 0; k < objectives_.size(); ++k) {
         const Index split = static_cast<Index>(k);
         const T* f = recorder_.needs_split(split) ? form.outputs(split, team) : nullptr;
+        const T* in_units = scaled ? f : nullptr;
+        if (scaled && f) {
+          scaled_f_[k].assign(f, f + objectives_[k].split().n);
+          for (T& value : scaled_f_[k]) value *= squared_unit;
+          f = scaled_f_[k].data();
+        }
         snapshot.splits.push_back(
-            {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split) : nullptr});
+            {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split) : nullptr, in_units});
       }
       recorder_.record(static_cast<std::int64_t>(position), snapshot, team);
     });
@@ -279,9 +290,10 @@ class FlowRun {
   Recorder<T>& recorder_;
   FlowTrace<T>& trace_;
   std::vector<T> f_;
-  std::size_t cursor_ = 0;  // of times_
-  std::int64_t again_ = 0;  // steps that were, or will be, taken a second time
-  bool stepped_ = false;    // whether outcome.time lies within the stepper's last step
+  std::vector<std::vector<T>> scaled_f_;  // of each split, with scales
+  std::size_t cursor_ = 0;                // of times_
+  std::int64_t again_ = 0;                // steps that were, or will be, taken a second time
+  bool stepped_ = false;  // whether outcome.time lies within the stepper's last step
 };
 
 }  // namespace featcore

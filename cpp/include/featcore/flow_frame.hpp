@@ -37,14 +37,19 @@ class FlowFrame {
   // are those given.
   virtual double zero() const = 0;
 
-  // Calls body(form) with the network at a point, for its outputs and weights.
-  virtual void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) = 0;
+  // Calls body(form, weights) with the network at a point, for its outputs, over the weights'
+  // squared unit, and its weights.
+  using Body = std::function<void(Form<T>&, const Weights<T>&)>;
+  virtual void visit(const FlowPoint<T>& point, const Body& body) = 0;
 
   // W at a point, (m, d).
   virtual void write(const FlowPoint<T>& point, const Team& team, T* W) = 0;
 
   // Largest change of a_j^2 - |w_j|^2 from `balance`.
   virtual double drift(const FlowPoint<T>& point, const double* balance, const Team& team) = 0;
+
+  // a_j^2 - |w_j|^2 at the start of the run, from that of the mantissas.
+  virtual const double* plain(const double* balance) { return balance; }
 
   // |W|^2 outside the coordinates.
   virtual double squared_rest(T rest, const Team& team) = 0;
@@ -67,9 +72,9 @@ class WholeFrame final : public FlowFrame<T> {
   SplitView<T> samples() const override { return splits_.front(); }
   double zero() const override { return 0; }
 
-  void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) override {
+  void visit(const FlowPoint<T>& point, const typename FlowFrame<T>::Body& body) override {
     PrimalForm<T> form(point.net, activation_, splits_, signs_);
-    body(form);
+    body(form, form.weights());
   }
 
   void write(const FlowPoint<T>& point, const Team&, T* W) override {
@@ -115,13 +120,13 @@ class SpanFrame final : public FlowFrame<T> {
     return 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
   }
 
-  void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) override {
+  void visit(const FlowPoint<T>& point, const typename FlowFrame<T>::Body& body) override {
     form_.place(point.net, point.rest);
-    body(form_);
+    body(form_, form_.weights());
   }
 
   void write(const FlowPoint<T>& point, const Team& team, T* W) override {
-    visit(point, [&](Form<T>& form) { form.weights().write(team, W); });
+    visit(point, [&](Form<T>&, const Weights<T>& weights) { weights.write(team, W); });
   }
 
   double drift(const FlowPoint<T>& point, const double* balance, const Team& team) override {

@@ -76,12 +76,13 @@ class NeuronPath {
   }
 
   // Carries a prepared neuron, with head a, on `sides` of the samples, from s = -1 to view.end, and
-  // adds a sigma(z_i) to f, (points, padded_n); with mirrored samples (points, 2, padded_n), the
-  // second being a z_i. Writes w, its moving inputs only, a and sides at the end. Events are
-  // appended with s for time. False if it is not finite or does not get on.
-  bool carry(const StepView& view, Index slot, T a, const std::int8_t* sides, T* f, T* w_end,
-             T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
+  // adds share a sigma(z_i) to f, (points, padded_n); with mirrored samples (points, 2, padded_n),
+  // the second being share a z_i. Writes w, its moving inputs only, a and sides at the end. Events
+  // are appended with s for time. False if it is not finite or does not get on.
+  bool carry(const StepView& view, Index slot, T a, double share, const std::int8_t* sides, T* f,
+             T* w_end, T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
              const Worker& worker) {
+    share_ = share;
     bool good = false;
     with_terms(view.terms, [&](auto terms) {
       good = carry_terms<terms()>(view, slot, a, sides, f, w_end, a_end, sides_end, events, worker);
@@ -548,7 +549,7 @@ class NeuronPath {
       typename NeuronSeries::Point here;
       series_.at(std::min(at, tau), here);
       for (int l = 0; l < L; ++l) A[count][l] = static_cast<T>(here.A[l]);
-      a[count] = static_cast<T>(here.a);
+      a[count] = static_cast<T>(share_ * here.a);
       decay[count] = static_cast<T>(here.decay);
     }
     if (count == 0) return;
@@ -845,6 +846,7 @@ class NeuronPath {
   NeuronSeries series_;
   double s_ = -1;
   double a_ = 0;
+  double share_ = 1;      // of what the neuron gives in f
   double head_sign_ = 1;  // of a just after s_
   double norm_ = 0;       // of w at the last event
   double start_norm_ = 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -51,11 +52,27 @@ class Weights {
   // Largest `count` singular values of W, descending.
   virtual std::vector<double> singular_values(Index count, const Team& team) const = 0;
 
+  // ln |w_j|, (m,), right also where no number holds |w_j|; -inf for a zero neuron.
+  virtual void log_norms(const Team& team, double* out) const {
+    norms(team, out);
+    for (Index j = 0; j < m(); ++j) out[j] = std::log(out[j]);
+  }
+
+  // Sizes, which are norms, singular values and this head, are in this unit. It is 1 but for
+  // neurons with scales of their own, whose sizes may underflow while ratios of them do not.
+  virtual double unit() const { return 1; }
+  virtual double squared_unit() const { return 1; }
+  virtual const T* sized_head() const { return head(); }
+
+  // Of such neurons, rows() and head() have the mantissas, and these are the powers of two that
+  // were handed over; null for all others.
+  virtual const std::int64_t* exponents() const { return nullptr; }
+
   // |W|^2 + |a|^2.
   double parameter_norm_squared(const Team& team) const {
     std::vector<double> squares(static_cast<std::size_t>(m()));
     squared_norms(team, squares.data());
-    double sum = squared_norm(head(), m());
+    double sum = squared_norm(sized_head(), m());
     for (const double square : squares) sum += square;
     return sum;
   }

@@ -310,10 +310,20 @@ def record_point(run: Run) -> Rows:
     splits = run.splits
     if splits is None:
         raise ValueError("the run has no data to evaluate on")
-    columns = Columns(run.observed, run.net, splits, rows=1)
+    scaled = run.net.log_scale is not None
+    columns = Columns(run.observed, run.net, splits, rows=1 + scaled)
     if columns.has_functions:
         columns.on_row(0, run.net)
     settings = run.settings
+    if scaled:
+        from featcore.dynamics.flow import fill_row
+
+        fill_row(run, splits, columns)
+        return Rows(
+            np.array([run.state.step], dtype=np.int64),
+            {name: array[:1] for name, array in columns.arrays.items()},
+            np.array([run.outcome.time]),
+        )
     # A flow keeps W itself.
     descent = settings["dynamics"] == "descend"
     *_, error, _ = core.descend(

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from featcore import losses
 from featcore._dispatch import core, free_memory
 from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
@@ -16,10 +17,11 @@ from featcore.dynamics.arguments import LAYERS, Common, objective, problem, reco
 from featcore.dynamics.gradient import split_tuple
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Rows, Run, State
+from featcore.dynamics.scales import scaled_net
 from featcore.dynamics.segment import Call, Leg, Segment, Stops
 from featcore.losses import Loss
 from featcore.network import TwoLayerNet
-from featcore.observables import Function, Observable
+from featcore.observables import Columns, Function, Observable, check_net
 
 FIXED = ("euler", "heun", "rk4")
 METHODS = ("auto", "event", "tsit5", *FIXED)
@@ -72,7 +74,8 @@ def flow(
     Parameters
     ----------
     net : TwoLayerNet
-        Where to start; not changed.
+        Where to start; not changed. Method "event" carries its `log_scale`, if it has one, at any scale, and so does
+        `run.net`; `rtol` and `atol` are then relative to each neuron's own size. See docs/flow_modes.md.
     data : Dataset
         Training data, of the network's dtype and dimension; the split "train" of the history.
     loss : {"logistic", "exponential", "hinge", "squared"} or Loss
@@ -221,8 +224,9 @@ def prepare(
 
     An ensemble passes a `sha256` that hashes a data set of many members once.
     """
-    asked = problem(net, data, loss, sha256, **common)
-    method = _method(choice("method", method, METHODS), asked.net, asked.loss)
+    check_net(net)
+    method = _method(choice("method", method, METHODS), net, losses.get(loss))
+    asked = problem(net, data, loss, sha256, carries_scales=method == "event", **common)
     if (step_size is None) == (method in FIXED):
         raise ValueError(
             f"step_size={step_size!r} with method={method!r}: "
@@ -285,6 +289,57 @@ def prepare_more(
     )
 
 
+def fill_row(run: Run, splits: Mapping[str, Dataset], columns: Columns) -> None:
+    """Fill the first of two rows of `columns` with what the core observes of a run with log_scale where it stands."""
+    settings = run.settings
+    arrays, start = _parted(run.state.arrays)
+    time = run.outcome.time
+    result = core.flow(
+        run.net.W.copy(),
+        run.net.a.copy(),
+        run.net.activation.name,
+        run.net.activation.slope,
+        [split_tuple(data) for data in splits.values()],
+        objective(settings),
+        start["balance"],
+        "event",
+        (
+            time,
+            time,
+            settings["rtol"],
+            settings["atol"],
+            0.0,
+            settings["rate_W"],
+            settings["rate_a"],
+            -np.inf,
+            -np.inf,
+            np.inf,
+            1,
+            0,
+        ),
+        np.array([time]),
+        columns.native(),
+        arrays or None,
+        None,
+        None,
+        run.outcome.num_threads,
+        run.state.form,
+        scales=(start["log_scale"], start["sizes"]),
+    )
+    if result["error"] is not None:  # a signal: the row is not there
+        raise result["error"]
+
+
+def _parted(
+    arrays: Mapping[str, NDArray[Any]],
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Return the arrays of a state that the core goes on from, and those that say how the run began."""
+    start = {
+        name: array for name, array in arrays.items() if name in ("balance", "log_scale", "sizes")
+    }
+    return {name: array for name, array in arrays.items() if name not in start}, start
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Flow(Segment):
     """A gradient flow from where `earlier` stands to settings["t_end"]; a position is a part of that way."""
@@ -314,8 +369,8 @@ class _Flow(Segment):
 
     def _run(self, call: Call, schedule: NDArray[np.float64]) -> Leg:
         settings, sigma = self.settings, self.net.activation
-        arrays = dict(self.state.arrays)
-        balance = arrays.pop("balance")
+        arrays, start = _parted(self.state.arrays)
+        scales = (start["log_scale"], start["sizes"]) if "log_scale" in start else None
         result = core.flow(
             call.W,
             call.a,
@@ -323,7 +378,7 @@ class _Flow(Segment):
             sigma.slope,
             [split_tuple(data) for data in self.splits.values()],
             objective(settings),
-            balance,
+            start["balance"],
             settings["method"],
             (
                 self._start,
@@ -347,6 +402,7 @@ class _Flow(Segment):
             call.num_threads,
             self.state.form,
             free_memory(),
+            scales,
         )
         times, state = result["times"], result["state"]
         counts = dict(zip(COUNTS, result["counts"], strict=True))
@@ -371,13 +427,21 @@ class _Flow(Segment):
             time=result["time"],
             rows=Rows(np.arange(len(times), dtype=np.int64), {}, times),
             counts=counts,
-            state=State(
-                State.VERSION, result["form"], 0, {"balance": balance, **(state if begun else {})}
-            ),
+            state=State(State.VERSION, result["form"], 0, {**start, **(state if begun else {})}),
             num_threads=result["num_threads"],
             drift=drift if sigma.homogeneous else None,
             found=found,
+            exponents=result["exponents"],
         )
+
+    def _network(
+        self, W: NDArray[Any], a: NDArray[Any], exponents: NDArray[np.int64] | None
+    ) -> TwoLayerNet:
+        if self.net.log_scale is None:
+            return super()._network(W, a, exponents)
+        if exponents is None:  # it has not moved
+            return self.net
+        return scaled_net(W, a, self.net, self.state.arrays["log_scale"], exponents)
 
     def _begin(self) -> Leg:
         none = np.zeros(0)
