@@ -500,7 +500,8 @@ def test_observables_are_those_of_the_weights():
     data = fc.Dataset(rng.standard_normal((15, 4)), rng.choice([-1.0, 1.0], 15))
     directions = rng.standard_normal((3, 4))
     plain = [
-        "loss", "log_loss", "objective", "accuracy", "margin", "normalised_margin", "margins", "norms",
+        "loss", "log_loss", "objective", "accuracy", "margin", "normalised_margin", "smoothed_margin",
+        "margins", "norms",
         "log_norms", "head", "patterns", "dead", "stable_rank", "balance_drift", "weights",
     ]  # fmt: skip
     run = fc.flow(
