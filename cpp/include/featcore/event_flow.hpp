@@ -53,9 +53,9 @@ struct EventFlowState {
   // Of the last step: its length, and its residuals in Legendre's basis, (n, kTerms).
   double last_step = 0;
   std::vector<double> legendre;
-  int trusted = 0;                      // terms that extrapolate best
-  double ratio = 0;                     // of its error to what was allowed
-  T rest = 1;                           // what is left of weights that only decay
+  int trusted = 0;   // terms that extrapolate best
+  double ratio = 0;  // of its error to what was allowed
+  T rest = 1;        // what is left of weights that only decay
   // With scales only: see NeuronScales, (m), and |v| of the fastest neuron of the last step.
   std::vector<std::int64_t> exponents;
   double fastest = 0;
