@@ -225,7 +225,8 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
     const py::gil_scoped_release release;
     Monitor quiet;  // a stop was answered: what was computed is not lost
     const NetworkView<T> last{net.m, frame->start().d, trace.W.data(), trace.a.data()};
-    frame->write({last, trace.rest, trace.exponents.data()}, Team(setting.num_threads, quiet), W_out);
+    frame->write({last, trace.rest, trace.exponents.data()}, Team(setting.num_threads, quiet),
+                 W_out);
     std::copy(trace.a.begin(), trace.a.end(), a_out);
   }
   py::dict result;

@@ -415,6 +415,10 @@ def test_continued_stored_and_in_an_ensemble_it_has_the_same_bits(form, log_scal
         assert same_history(loaded.history, half.history)
         end = loaded.continue_(t_end=120.0, data=data, observe=options["observe"])
         assert same_bits(end.net, whole.net)
+    parts = fc.flow(net, data, t_end=120.0, max_steps=3, **options)
+    while parts.outcome.status == "max_steps":
+        parts = parts.continue_(max_steps=3)
+    assert same_bits(parts.net, whole.net)
     many = fc.ensemble([net, net_of(16, 9, -30.0)], data, dynamics="flow", t_end=120.0, **options)
     assert same_bits(many[0].net, whole.net)
     assert many.history.relative_time.dims == ("member", "time")

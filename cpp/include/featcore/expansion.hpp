@@ -103,7 +103,7 @@ class ExpansionConstants {
 // Falls back to W itself wherever the coefficients would lose digits: where terms cancel, or
 // squares leave the range of double.
 template <class T>
-class ExpandedWeights final : public Weights<T> {
+class ExpandedWeights final : public PlainWeights<T> {
  public:
   ExpandedWeights(const Expansion<T>& expansion, ExpansionConstants<T>& constants)
       : e_(expansion), constants_(constants) {}

@@ -49,7 +49,7 @@ class FlowFrame {
   virtual double drift(const FlowPoint<T>& point, const double* balance, const Team& team) = 0;
 
   // a_j^2 - |w_j|^2 at the start of the run, from that of the mantissas.
-  virtual const double* plain(const double* balance) { return balance; }
+  virtual const double* plain(const double* balance) = 0;
 
   // |W|^2 outside the coordinates.
   virtual double squared_rest(T rest, const Team& team) = 0;
@@ -88,6 +88,7 @@ class WholeFrame final : public FlowFrame<T> {
     return most;
   }
 
+  const double* plain(const double* balance) override { return balance; }
   double squared_rest(T, const Team&) override { return 0; }
   const std::vector<T>& basis() const override { return none_; }
 
@@ -144,6 +145,8 @@ class SpanFrame final : public FlowFrame<T> {
     }
     return most;
   }
+
+  const double* plain(const double* balance) override { return balance; }
 
   double squared_rest(T rest, const Team& team) override { return form_.squared_rest(rest, team); }
 

@@ -53,20 +53,17 @@ class Weights {
   virtual std::vector<double> singular_values(Index count, const Team& team) const = 0;
 
   // ln |w_j|, (m,), right also where no number holds |w_j|; -inf for a zero neuron.
-  virtual void log_norms(const Team& team, double* out) const {
-    norms(team, out);
-    for (Index j = 0; j < m(); ++j) out[j] = std::log(out[j]);
-  }
+  virtual void log_norms(const Team& team, double* out) const = 0;
 
   // Sizes, which are norms, singular values and this head, are in this unit. It is 1 but for
   // neurons with scales of their own, whose sizes may underflow while ratios of them do not.
-  virtual double unit() const { return 1; }
-  virtual double squared_unit() const { return 1; }
-  virtual const T* sized_head() const { return head(); }
+  virtual double unit() const = 0;
+  virtual double squared_unit() const = 0;
+  virtual const T* sized_head() const = 0;
 
   // Of such neurons, rows() and head() have the mantissas, and these are the powers of two that
   // were handed over; null for all others.
-  virtual const std::int64_t* exponents() const { return nullptr; }
+  virtual const std::int64_t* exponents() const = 0;
 
   // |W|^2 + |a|^2.
   double parameter_norm_squared(const Team& team) const {
@@ -120,9 +117,23 @@ double cosine(const T* w, const double* v, Index d) {
 
 }  // namespace detail
 
+// Weights without scales of their own.
+template <class T>
+class PlainWeights : public Weights<T> {
+ public:
+  void log_norms(const Team& team, double* out) const override {
+    this->norms(team, out);
+    for (Index j = 0; j < this->m(); ++j) out[j] = std::log(out[j]);
+  }
+  double unit() const override { return 1; }
+  double squared_unit() const override { return 1; }
+  const T* sized_head() const override { return this->head(); }
+  const std::int64_t* exponents() const override { return nullptr; }
+};
+
 // Weights a neuron a row: `lay_out` writes them when somebody asks.
 template <class T>
-class RowWeights final : public Weights<T> {
+class RowWeights final : public PlainWeights<T> {
  public:
   RowWeights(Index m, Index d, const T* a, std::function<void(T*)> lay_out)
       : net_{m, d, nullptr, a}, lay_out_(std::move(lay_out)) {}
