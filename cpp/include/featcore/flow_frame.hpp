@@ -171,7 +171,9 @@ std::vector<T> paying_span(const NetworkView<T>& net, const SplitView<T>& split,
   const auto d = static_cast<Index>(inputs.size());
   const Index most = largest_paying_rank(FormCosts::primal(d));
   const Index least = std::min(split.n, d);
-  if (d < kFewInputs || most < 1 || least > kPromptRank || least > kNeuronsLeast * net.m) return {};
+  if (d < kFewInputs || most < 1 || least > kPromptRank || least > kNeuronsLeast * net.m ||
+      !inputs_are_alike(split.n, split.d, split.x))
+    return {};
   if (split.n > most) {
     std::vector<T> x(static_cast<std::size_t>(split.n * d));
     for (Index i = 0; i < split.n; ++i)

@@ -75,10 +75,11 @@ double form_memory(const std::string& form, const NetworkView<T>& net,
   return kTiles + all * m / 8 + 3 * weights + own + others;
 }
 
-// `wanted`: primal, gram, projected, or auto. With a `state`, the form goes on where it was left;
-// `start` has then the weights at the start of the run and the present head. Everything that the
-// arguments point to must outlive the form. `fits(name, bytes)` is asked before anything large is
-// made.
+// `wanted`: primal, gram, projected, or auto, which asks the training samples alone: what else is
+// evaluated must not move the run to other bits. With a `state`, the form goes on where it was
+// left; `start` has then the weights at the start of the run and the present head. Everything that
+// the arguments point to must outlive the form. `fits(name, bytes)` is asked before anything large
+// is made.
 template <class T, class Fits>
 ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start,
                           Activation activation, const std::vector<SplitView<T>>& splits,
@@ -102,8 +103,9 @@ ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start
     constexpr Index kPromptRank = 1500;  // a factorisation cannot be interrupted
     // Looking for the rank costs about as much as d / 4m steps.
     const bool worth_a_look = d >= 32 && d <= 4 * start.m && std::min(n, d) <= kPromptRank &&
-                              most >= 1 && look <= form_memory("primal", start, splits, 0);
-    if (worth_a_look && may_lack_rank(n, d, splits[0].x, team)) {
+                              most >= 1 && look <= form_memory("primal", start, {splits[0]}, 0);
+    if (worth_a_look && inputs_are_alike(n, d, splits[0].x) &&
+        may_lack_rank(n, d, splits[0].x, team)) {
       result.basis = span_basis(n, d, splits[0].x, most, team);
       if (!result.basis.empty()) name = "projected";
     }
