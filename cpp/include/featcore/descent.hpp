@@ -68,6 +68,7 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
     throw std::invalid_argument("step_size must be positive and finite");
   if (options.first_step < 0 || options.last_step < options.first_step)
     throw std::invalid_argument("steps must be non-negative");
+  const DefaultFloats floats;
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   const Objective<T>& objective = objectives.front();

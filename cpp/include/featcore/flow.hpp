@@ -102,6 +102,7 @@ class FlowRun {
   }
 
   void operator()(const Team& team) {
+    const DefaultFloats floats;
     trace_.outcome.status = FlowStatus::interrupted;
     try {
       trace_.outcome.status = run(team);

@@ -12,6 +12,7 @@ namespace featcore {
 template <class T>
 double loss_and_gradient(const NetworkView<T>& net, Activation activation,
                          const Objective<T>& objective, const Team& team, T* grad_W, T* grad_a) {
+  const DefaultFloats floats;
   constexpr Index kPanel = PanelShape<T>::kPanel;
   const SplitView<T>& split = objective.split();
   const ObjectiveSpec& spec = objective.spec();
@@ -43,6 +44,7 @@ double loss_and_gradient(const NetworkView<T>& net, Activation activation,
 template <class T>
 void network_outputs(const NetworkView<T>& net, Activation activation, Index n, const T* x,
                      const Team& team, T* f) {
+  const DefaultFloats floats;
   Kernel<T> kernel(n, net.d, net.m, x, activation, false);
   kernel.outputs(Panels<T>(net), team, f);
 }
