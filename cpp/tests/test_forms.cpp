@@ -53,9 +53,9 @@ struct Seen {
       : f(at(p.n)), of_test(at(test.n)) {
     std::copy_n(form.outputs(0, team), p.n, f.data());
     std::copy_n(form.outputs(1, team), test.n, of_test.data());
-    if (form.signs(0))
+    if (const Signs<T>* seen = form.signs(0, team))
       for (Index j = 0; j < p.m; ++j)
-        for (Index i = 0; i < p.n; ++i) signs.push_back(form.signs(0)->at(j, i));
+        for (Index i = 0; i < p.n; ++i) signs.push_back(seen->at(j, i));
     const NetworkView<T> net = form.network();
     W.assign(net.W, net.W + p.m * p.d);
     a.assign(net.a, net.a + p.m);

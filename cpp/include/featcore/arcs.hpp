@@ -123,21 +123,27 @@ class Arcs {
   }
 
   // Of the pre-activations of the last outputs.
-  const Signs<T>& signs() {
+  const Signs<T>& signs(const Team& whole_team) {
     if (!signs_are_old_) return signs_;
-    signs_ = Signs<T>(n_, shape_.m);
-    for (Index j = 0; j < shape_.m; ++j) {
-      using Word = typename Signs<T>::Word;
-      Word* words = signs_.panel(j / kPanel);
-      const Word bit = static_cast<Word>(Word(1) << (j % kPanel));
-      const Place place = places_[at(j)];
-      const Index turned = place.after >= stride();
-      const Index after = place.after - turned * stride();
-      const Index before = place.before - (1 - turned) * stride();
-      for (Index t = 0; t < count_; ++t)
-        if (turned_[at(t)] == turned ? t >= after : t < before)
-          words[order_[at(t)]] = static_cast<Word>(words[order_[at(t)]] | bit);
-    }
+    using Word = typename Signs<T>::Word;
+    if (signs_.empty()) signs_ = Signs<T>(n_, shape_.m);
+    const double work = 2.0 * static_cast<double>(n_) * kPanel;
+    const Team team = whole_team.for_work(work * static_cast<double>(shape_.panels()));
+    team.for_each(shape_.panels(), [&](Index p, const Worker& worker) {
+      Word* words = signs_.panel(p);
+      std::fill_n(words, n_, Word(0));
+      for (Index l = 0; l < shape_.neurons(p); ++l) {
+        if (worker.stop(work / kPanel)) return;
+        const Word bit = static_cast<Word>(Word(1) << l);
+        const Place place = places_[at(p * kPanel + l)];
+        const Index turned = place.after >= stride();
+        const Index after = place.after - turned * stride();
+        const Index before = place.before - (1 - turned) * stride();
+        for (Index t = 0; t < count_; ++t)
+          if (turned_[at(t)] == turned ? t >= after : t < before)
+            words[order_[at(t)]] = static_cast<Word>(words[order_[at(t)]] | bit);
+      }
+    });
     signs_are_old_ = false;
     return signs_;
   }

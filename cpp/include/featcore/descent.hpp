@@ -106,7 +106,7 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
       const T* outputs =
           k == 0 ? f : (recorder.needs_split(split) ? form.outputs(split, team) : nullptr);
       snapshot.splits.push_back(
-          {&objectives[k], outputs, recorder.needs_signs() ? form.signs(split) : nullptr});
+          {&objectives[k], outputs, recorder.needs_signs() ? form.signs(split, team) : nullptr});
     }
     recorder.record(step, snapshot, team);
   };

@@ -201,7 +201,7 @@ class FlowRun {
 
   void record(double time, std::size_t position, const Team& team) {
     const FlowPoint<T> point = network(time, team);
-    frame_.visit(point, [&](Form<T>& form) {
+    frame_.visit(point, team, [&](Form<T>& form) {
       Snapshot<T> snapshot;
       snapshot.weights = &form.weights();
       snapshot.balance = balance_;
@@ -209,7 +209,7 @@ class FlowRun {
         const Index split = static_cast<Index>(k);
         const T* f = recorder_.needs_split(split) ? form.outputs(split, team) : nullptr;
         snapshot.splits.push_back(
-            {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split) : nullptr});
+            {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split, team) : nullptr});
       }
       recorder_.record(static_cast<std::int64_t>(position), snapshot, team);
     });

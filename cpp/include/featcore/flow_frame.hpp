@@ -38,7 +38,8 @@ class FlowFrame {
   virtual double zero() const = 0;
 
   // Calls body(form) with the network at a point, for its outputs and weights.
-  virtual void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) = 0;
+  virtual void visit(const FlowPoint<T>& point, const Team& team,
+                     const std::function<void(Form<T>&)>& body) = 0;
 
   // W at a point, (m, d).
   virtual void write(const FlowPoint<T>& point, const Team& team, T* W) = 0;
@@ -67,8 +68,9 @@ class WholeFrame final : public FlowFrame<T> {
   SplitView<T> samples() const override { return splits_.front(); }
   double zero() const override { return 0; }
 
-  void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) override {
-    PrimalForm<T> form(point.net, activation_, splits_, signs_);
+  void visit(const FlowPoint<T>& point, const Team& team,
+             const std::function<void(Form<T>&)>& body) override {
+    PrimalForm<T> form(point.net, activation_, splits_, signs_, team);
     body(form);
   }
 
@@ -115,13 +117,14 @@ class SpanFrame final : public FlowFrame<T> {
     return 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
   }
 
-  void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) override {
-    form_.place(point.net, point.rest);
+  void visit(const FlowPoint<T>& point, const Team& team,
+             const std::function<void(Form<T>&)>& body) override {
+    form_.place(point.net, point.rest, team);
     body(form_);
   }
 
   void write(const FlowPoint<T>& point, const Team& team, T* W) override {
-    visit(point, [&](Form<T>& form) { form.weights().write(team, W); });
+    visit(point, team, [&](Form<T>& form) { form.weights().write(team, W); });
   }
 
   double drift(const FlowPoint<T>& point, const double* balance, const Team& team) override {

@@ -119,7 +119,8 @@ def descend(
     Notes
     -----
     Memory beyond the arrays that come and go, in the primal form: one bit a (neuron, sample) pair, three copies of
-    W, and at most 64 MiB; no n×m matrix of numbers. The Gram form takes seven of them.
+    W, and at most 64 MiB, with 16 MiB for what is evaluated besides (of two inputs: for each such split up to 30);
+    no n×m matrix of numbers. The Gram form takes seven of them.
 
     Examples
     --------
