@@ -20,8 +20,8 @@ namespace detail {
 
 using Pair = double __attribute__((vector_size(16)));
 
-// Sign of <v, u>, exact save for underflow: rounded products keep their order, and where they tie
-// the rounding errors decide.
+// Sign of <v, u>, exact unless the rounding errors of the products underflow: rounded products keep
+// their order, and where they tie these errors decide.
 inline int side_of(Pair v, Pair u) {
   const double left = v[0] * u[0];
   const double right = -(v[1] * u[1]);
@@ -53,7 +53,30 @@ class Arcs {
   // Of one of the two passes.
   static double flops(Index n, Index m) { return 40.0 * static_cast<double>(n + m); }
 
-  // `x` is (n, 2), finite and not all 0; sigma' is 1 where z > 0 and `slope` elsewhere.
+  // Of memory, without signs, at most.
+  static double bytes(Index n, Index m) {
+    const double pairs = std::max<double>(kBudget, kTables * static_cast<double>(n + 1));
+    return sizeof(Pair) * (pairs + 3.0 * static_cast<double>(n)) +
+           16.0 * static_cast<double>(n + m);
+  }
+
+  // Whether all signs of products with the samples x, (n, 2), are found exactly, whatever the
+  // weights: finite samples, not all 0, neither input of one drowned by the other.
+  static bool orders(Index n, const T* x) {
+    bool something = false;
+    for (Index i = 0; i < n; ++i) {
+      const double u = std::abs(static_cast<double>(x[2 * i]));
+      const double v = std::abs(static_cast<double>(x[2 * i + 1]));
+      if (!std::isfinite(u) || !std::isfinite(v)) return false;
+      const double most = std::max(u, v);
+      const double least = std::min(u, v);
+      if (least > 0 && std::ilogb(most) - std::ilogb(least) > kMostApart) return false;
+      something = something || most > 0;
+    }
+    return something;
+  }
+
+  // `x` is (n, 2), and in order; sigma' is 1 where z > 0 and `slope` elsewhere.
   Arcs(Index n, Index m, const T* x, double slope) : n_(n), shape_{m, 2}, slope_(slope) {
     std::vector<Pair> lines(at(n));
     for (Index i = 0; i < n; ++i) {
@@ -64,8 +87,7 @@ class Arcs {
         continue;
       }
       order_.push_back(i);
-      int exponent = 0;  // scaled, angles stay and products do not underflow
-      std::frexp(size, &exponent);
+      const int exponent = std::ilogb(size);  // scaled to [1, 2), exactly: see search()
       const double sign = is_turned(u) ? -1 : 1;
       lines[at(i)] = Pair{sign * std::ldexp(u[0], -exponent), sign * std::ldexp(u[1], -exponent)};
     }
@@ -149,6 +171,7 @@ class Arcs {
   }
 
  private:
+  static constexpr int kMostApart = 400;  // two inputs of a sample, in powers of two
   static constexpr Index kFewSamples = 32;
   static constexpr Index kFewNeurons = 32;
   static constexpr Index kMostSamples = 250'000;
@@ -208,6 +231,9 @@ class Arcs {
 
   // Outwards from position t in strides that double, then by halves between the last two.
   Place search(Pair v, Index t, std::int32_t own, std::int32_t other) const {
+    // A line has one entry in [1, 2) and one of at least 2^-kMostApart, or 0. With v above 2^-500
+    // products that tie are then above 2^-900, and their rounding errors numbers.
+    if (std::max(std::abs(v[0]), std::abs(v[1])) < 0x1p-500) v *= 0x1p600;
     const auto below = [v](const Pair& u) { return detail::side_of(v, u) < 0; };
     const auto not_above = [v](const Pair& u) { return detail::side_of(v, u) <= 0; };
     Index first = t;  // all before it lie below

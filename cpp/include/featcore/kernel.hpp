@@ -39,10 +39,7 @@ class Kernel {
         activation_(activation),
         keep_signs_(keep_signs),
         cut_(n, d, m) {
-    const auto finite = [](T value) { return std::isfinite(value); };
-    const auto something = [](T value) { return value != 0; };
-    if (activation.homogeneous() && Arcs<T>::pays(n, d, m) && std::all_of(x, x + n * d, finite) &&
-        std::any_of(x, x + n * d, something))
+    if (activation.homogeneous() && Arcs<T>::pays(n, d, m) && Arcs<T>::orders(n, x))
       arcs_ = std::make_unique<Arcs<T>>(n, m, x, activation.slope);
     else
       meet_every_pair();
