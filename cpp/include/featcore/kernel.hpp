@@ -136,6 +136,11 @@ class Kernel {
         for (Index k = 0; k < shape_.d; ++k)
           for (Index l = 0; l < kPanel; ++l) g[l] += w[k * kPanel + l] * h[k * kPanel + l];
       }
+      // A padding neuron has z = 0 and sums like any other, which may overflow where those of the
+      // network do not.
+      if (const Index neurons = shape_.neurons(p); neurons < kPanel)
+        for (Index k = 0; k < shape_.d; ++k)
+          std::fill(h + k * kPanel + neurons, h + (k + 1) * kPanel, T(0));
       consume(p, h, g);
     };
     if (arcs_) {
@@ -222,10 +227,10 @@ class Kernel {
   }
 
   void reserve(const Team& team) {
-    while (scratch_.size() < static_cast<std::size_t>(team.threads())) {
-      scratch_.emplace_back();
     const std::size_t sums = static_cast<std::size_t>(cut_.panel_chunks.pieces() * n_);
     if (!arcs_ && partial_outputs_->size() < sums) partial_outputs_->resize(sums);
+    while (scratch_.size() < static_cast<std::size_t>(team.threads())) {
+      scratch_.emplace_back();
       if (!activation_.homogeneous()) scratch_.back().values = Buffer<T>(kPanel);
     }
   }
