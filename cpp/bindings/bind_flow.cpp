@@ -177,6 +177,7 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
   try {
     // safe: the core touches buffers only, which the arguments keep alive; callbacks retake the GIL
     const py::gil_scoped_release release;
+    const DefaultFloats floats;
     const Team team(setting.num_threads, monitor);
     threads = team.threads();
     try {
@@ -223,6 +224,7 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
   }
   if (!trace.W.empty()) {
     const py::gil_scoped_release release;
+    const DefaultFloats floats;
     Monitor quiet;  // a stop was answered: what was computed is not lost
     const NetworkView<T> last{net.m, frame->start().d, trace.W.data(), trace.a.data()};
     frame->write({last, trace.rest, trace.exponents.data()}, Team(setting.num_threads, quiet),

@@ -16,6 +16,7 @@ void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& bod
   {
     // safe: `body` touches buffers only, which the arguments keep alive
     const py::gil_scoped_release release;
+    const DefaultFloats floats;
     try {
       Team(num_threads, monitor).for_work(kernel_flops(n, net.d, net.m)).together(body);
     } catch (const Stopped&) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "featcore/float_state.hpp"
 #include "featcore/recorder.hpp"
 
 namespace featcore::bindings {
@@ -26,6 +27,7 @@ class PythonRecorder final : public Recorder<T> {
     if (!calls_) return;
     const NetworkView<T> net = weights.rows(team);
     const py::gil_scoped_acquire gil;
+    const DefaultFloats floats;  // whatever is called sets
     const std::int64_t* const k = weights.exponents();
     const py::object exponents = k ? py::object(Array<std::int64_t>(net.m, k)) : py::none();
     callback_(row, step, Array<T>({net.m, net.d}, net.W), Array<T>(net.m, net.a), exponents);

@@ -103,6 +103,7 @@ class FlowRun {
   }
 
   void operator()(const Team& team) {
+    const DefaultFloats floats;
     trace_.outcome.status = FlowStatus::interrupted;
     try {
       trace_.outcome.status = run(team);
@@ -202,7 +203,7 @@ class FlowRun {
 
   void record(double time, std::size_t position, const Team& team) {
     const FlowPoint<T> point = network(time, team);
-    frame_.visit(point, [&](Form<T>& form, const Weights<T>& weights) {
+    frame_.visit(point, team, [&](Form<T>& form, const Weights<T>& weights) {
       Snapshot<T> snapshot;
       snapshot.weights = &weights;
       snapshot.balance = frame_.plain(balance_);
@@ -218,8 +219,9 @@ class FlowRun {
           for (T& value : scaled_f_[k]) value *= squared_unit;
           f = scaled_f_[k].data();
         }
-        snapshot.splits.push_back(
-            {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split) : nullptr, in_units});
+        snapshot.splits.push_back({&objectives_[k], f,
+                                   recorder_.needs_signs() ? form.signs(split, team) : nullptr,
+                                   in_units});
       }
       recorder_.record(static_cast<std::int64_t>(position), snapshot, team);
     });

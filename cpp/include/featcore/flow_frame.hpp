@@ -40,7 +40,7 @@ class FlowFrame {
   // Calls body(form, weights) with the network at a point, for its outputs, over the weights'
   // squared unit, and its weights.
   using Body = std::function<void(Form<T>&, const Weights<T>&)>;
-  virtual void visit(const FlowPoint<T>& point, const Body& body) = 0;
+  virtual void visit(const FlowPoint<T>& point, const Team& team, const Body& body) = 0;
 
   // W at a point, (m, d).
   virtual void write(const FlowPoint<T>& point, const Team& team, T* W) = 0;
@@ -72,8 +72,9 @@ class WholeFrame final : public FlowFrame<T> {
   SplitView<T> samples() const override { return splits_.front(); }
   double zero() const override { return 0; }
 
-  void visit(const FlowPoint<T>& point, const typename FlowFrame<T>::Body& body) override {
-    PrimalForm<T> form(point.net, activation_, splits_, signs_);
+  void visit(const FlowPoint<T>& point, const Team& team,
+             const typename FlowFrame<T>::Body& body) override {
+    PrimalForm<T> form(point.net, activation_, splits_, signs_, team);
     body(form, form.weights());
   }
 
@@ -121,13 +122,14 @@ class SpanFrame final : public FlowFrame<T> {
     return 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
   }
 
-  void visit(const FlowPoint<T>& point, const typename FlowFrame<T>::Body& body) override {
-    form_.place(point.net, point.rest);
+  void visit(const FlowPoint<T>& point, const Team& team,
+             const typename FlowFrame<T>::Body& body) override {
+    form_.place(point.net, point.rest, team);
     body(form_, form_.weights());
   }
 
   void write(const FlowPoint<T>& point, const Team& team, T* W) override {
-    visit(point, [&](Form<T>&, const Weights<T>& weights) { weights.write(team, W); });
+    visit(point, team, [&](Form<T>&, const Weights<T>& weights) { weights.write(team, W); });
   }
 
   double drift(const FlowPoint<T>& point, const double* balance, const Team& team) override {
@@ -179,7 +181,9 @@ std::vector<T> paying_span(const NetworkView<T>& net, const SplitView<T>& split,
   const auto d = static_cast<Index>(inputs.size());
   const Index most = largest_paying_rank(FormCosts::primal(d));
   const Index least = std::min(split.n, d);
-  if (d < kFewInputs || most < 1 || least > kPromptRank || least > kNeuronsLeast * net.m) return {};
+  if (d < kFewInputs || most < 1 || least > kPromptRank || least > kNeuronsLeast * net.m ||
+      !inputs_are_alike(split.n, split.d, split.x))
+    return {};
   if (split.n > most) {
     std::vector<T> x(static_cast<std::size_t>(split.n * d));
     for (Index i = 0; i < split.n; ++i)

@@ -226,12 +226,12 @@ const std::vector<ObservableEntry<T>>& observable_table() {
          alignment(s, r, team, out);
        }},
       {"patterns", "", true, true,
-       [](const S& s, const R&, Index k, const Team&, double* out) {
-         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->patterns());
+       [](const S& s, const R&, Index k, const Team& team, double* out) {
+         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->patterns(team));
        }},
       {"dead", "", true, true,
-       [](const S& s, const R&, Index k, const Team&, double* out) {
-         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->dead());
+       [](const S& s, const R&, Index k, const Team& team, double* out) {
+         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->dead(team));
        }},
       {"stable_rank", "", false, false,
        [](const S& s, const R&, Index, const Team& team, double* out) {

@@ -48,11 +48,11 @@ class ScaledFrame final : public FlowFrame<T> {
   double zero() const override { return inner_->zero(); }
   const std::vector<T>& basis() const override { return inner_->basis(); }
 
-  void visit(const FlowPoint<T>& point, const typename FlowFrame<T>::Body& body) override {
+  void visit(const FlowPoint<T>& point, const Team& team,
+             const typename FlowFrame<T>::Body& body) override {
     const Index m = point.net.m;
-    Monitor quiet;
     std::vector<T> W(static_cast<std::size_t>(m * d_));
-    write(point, Team(1, quiet), W.data());
+    write(point, team, W.data());
     const ScaledWeights<T> weights({m, d_, W.data(), point.net.a}, *scales_, point.exponents);
     // sigma is of first degree: the whole scale may go into the head
     const NeuronScales::Unit unit = scales_->unit(point.exponents);
@@ -60,7 +60,7 @@ class ScaledFrame final : public FlowFrame<T> {
     for (Index j = 0; j < m; ++j)
       head[static_cast<std::size_t>(j)] = static_cast<T>(
           scales_->squared(j, point.exponents[j], unit) * static_cast<double>(point.net.a[j]));
-    PrimalForm<T> form({m, d_, W.data(), head.data()}, activation_, splits_, signs_);
+    PrimalForm<T> form({m, d_, W.data(), head.data()}, activation_, splits_, signs_, team);
     body(form, weights);
   }
 

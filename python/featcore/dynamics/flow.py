@@ -125,9 +125,10 @@ def flow(
         Stop after this many seconds.
     form : {"auto", "primal", "projected"}
         Coordinates that are moved; runs agree to rounding with fixed steps, else to `rtol`, and differ in speed.
-        "primal": W. "projected": W in the span of x, for rank(x) well below d, as where n is. "auto" chooses by
-        arithmetic on n, d, m and the rank; `run.outcome.form` tells. (The form "gram" of `descend` is no form of a
-        flow: in the span a step costs n·m·n, too.)
+        "primal": W. "projected": W in the span of x, for rank(x) well below d, as where n is; its rounding is
+        relative to |w||x|, so that an input in units far larger than the others' drowns them. "auto" chooses by
+        arithmetic on n, d, m, the rank and, for that reason, the lengths of the columns of x; `run.outcome.form`
+        tells. (The form "gram" of `descend` is no form of a flow: in the span a step costs n·m·n, too.)
     num_threads : int, optional
         Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
     progress : bool
