@@ -222,7 +222,7 @@ def prepare(
     An ensemble passes a `sha256` that hashes a data set of many members once.
     """
     asked = problem(net, data, loss, sha256, **common)
-    method = _method(choice("method", method, METHODS), asked.net, asked.loss)
+    method = _method(choice("method", method, METHODS), asked.net, asked.settings)
     if (step_size is None) == (method in FIXED):
         raise ValueError(
             f"step_size={step_size!r} with method={method!r}: "
@@ -448,14 +448,23 @@ def _form(form: str) -> str:
     return choice("form", form, FORMS)
 
 
-def _method(method: str, net: TwoLayerNet, loss: Loss) -> str:
+def _method(method: str, net: TwoLayerNet, settings: Mapping[str, Any]) -> str:
     """Return the method that is meant, if it can follow the flow."""
-    resolvable = net.activation.homogeneous and loss.name != "hinge"
+    resolvable = net.activation.homogeneous
+    penalties = [
+        f"{name}={settings[name]:g}"
+        for name in ("weight_decay", "output_penalty")
+        if settings["loss"] == "hinge" and settings[name]
+    ]
     if method == "auto":
-        return "event" if resolvable else "tsit5"
+        return "event" if resolvable and not penalties else "tsit5"
     if method == "event" and not resolvable:
         raise ValueError(
-            f"method='event' takes ReLU() or LeakyReLU(slope) and a loss whose residuals do not jump, not "
-            f"{net.activation.name!r} with {loss.name!r}; use method='tsit5'"
+            f"method='event' takes ReLU() or LeakyReLU(slope), not {net.activation.name!r}; use method='tsit5'"
+        )
+    if method == "event" and penalties:
+        raise ValueError(
+            f"{' and '.join(penalties)}: the exact flow of the hinge loss has no penalties, under which residuals are "
+            "not constants between events; use method='tsit5', or leave them at 0"
         )
     return method
