@@ -71,6 +71,7 @@ py::dict state_dict(const HingeFlowState<T>& state) {
   dict["heads"] = array_of(state.heads);
   dict["z"] = array_of(state.z);
   dict["sides"] = array_of(state.sides);
+  dict["rests"] = array_of(state.rests);
   dict["demands"] = array_of(state.demands);
   dict["eta"] = array_of(state.eta);
   dict["shifts"] = array_of(state.shifts);
@@ -88,6 +89,7 @@ void read_state(const py::dict& dict, HingeFlowState<T>& state) {
   state.heads = vector_of<double>(dict["heads"], "heads");
   state.z = vector_of<double>(dict["z"], "z");
   state.sides = vector_of<std::int8_t>(dict["sides"], "sides");
+  state.rests = vector_of<std::int8_t>(dict["rests"], "rests");
   state.demands = vector_of<std::int8_t>(dict["demands"], "demands");
   state.eta = vector_of<double>(dict["eta"], "eta");
   state.shifts = vector_of<double>(dict["shifts"], "shifts");

@@ -73,8 +73,13 @@ inline void minimize_in_box(const ColMatrix<double>& K, const Vector<double>& D,
         worst = p;
       }
     }
-    if (worst < 0) return;
+    if (worst < 0) break;
     is_free(worst) = 1;
+  }
+  // what is at a bound but for rounding is there
+  for (Index p = 0; p < count; ++p) {
+    if (x(p) * K(p, p) <= noise(p)) x(p) = 0;
+    if ((1 - x(p)) * K(p, p) <= noise(p)) x(p) = 1;
   }
 }
 

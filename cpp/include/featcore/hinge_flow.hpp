@@ -39,6 +39,7 @@ struct HingeFlowState {
   std::vector<double> z;             // (m, padded lines): exactly 0 on a hyperplane
   std::vector<std::int8_t> sides;    // (m, lines)
   std::vector<std::int8_t> demands;  // (groups)
+  std::vector<std::int8_t> rests;    // (m): at w = 0 for good, as relu'(0) = 0 has it
   std::vector<double> eta;           // (groups): the demand as a number, in (0, 1) if held
   // (groups): what rounding had left of margin - 1 when the demand was last chosen.
   std::vector<double> shifts;
@@ -82,8 +83,9 @@ class HingeFlow {
     const std::size_t groups = samples_.groups().size();
     const bool fits = state.w.size() == size(m_ * padded_d_) && state.heads.size() == size(m_) &&
                       state.z.size() == size(m_ * padded_n_) &&
-                      state.sides.size() == size(m_ * lines_) && state.demands.size() == groups &&
-                      state.eta.size() == groups && state.shifts.size() == groups;
+                      state.sides.size() == size(m_ * lines_) && state.rests.size() == size(m_) &&
+                      state.demands.size() == groups && state.eta.size() == groups &&
+                      state.shifts.size() == groups;
     if (!fits) throw std::invalid_argument("the state is not of this flow");
     state.W = state_.W;  // inputs that no sample has do not move
     state.a.resize(size(m_));
@@ -107,6 +109,7 @@ class HingeFlow {
       }
       multiply(first.w.data(), first.z.data(), team);
       for (Index j = 0; j < m_; ++j) {
+        first.rests.push_back(slope_ == 0 && norm_of(first, j) == 0 ? 1 : 0);
         const double least = options_.zero * norm_of(first, j);
         for (Index u = 0; u < lines_; ++u) {
           double& z = first.z[size(j * padded_n_ + u)];
@@ -336,14 +339,11 @@ class HingeFlow {
     course_.piece.gates.setZero(m_, held);
     course_.piece.gram.noalias() = course_.held_rows * course_.held_rows.transpose();
     course_.V.resize(m_, padded_d_);
-    still_.assign(size(m_), 0);
     each_chunk(team, 2.0 * static_cast<double>(m_ * active * padded_d_),
                [&](Index, Index first, Index last) {
                  Matrix coefficients(last - first, active);
                  for (Index j = first; j < last; ++j) {
-                   // relu'(0) = 0: it stays
-                   still_[size(j)] = slope_ == 0 && norm_of(s, j) == 0 ? 1 : 0;
-                   const double moves = still_[size(j)] != 0 ? 0 : 1;
+                   const double moves = s.rests[size(j)] != 0 ? 0 : 1;
                    for (Index c = 0; c < active; ++c) {
                      const Index u = active_lines_[size(c)];
                      coefficients(j - first, c) =
@@ -494,7 +494,7 @@ class HingeFlow {
       }
     for (const Slide& slide : course_.slides) {
       const Index j = slide.neuron;
-      if (still_[size(j)] != 0) continue;
+      if (state_.rests[size(j)] != 0) continue;
       gap.clear();
       const double head = course_.series.a(0)(j);
       if (head != 0) {
@@ -633,7 +633,7 @@ class HingeFlow {
     const double reach = event.tau;
     std::vector<double> path;
     for (Index j = 0; j < m_; ++j) {
-      if (still_[size(j)] != 0) continue;
+      if (state_.rests[size(j)] != 0) continue;
       const double head = std::abs(course_.series.a(0)(j));
       const Bounds& heads = head_bounds_[size(j)];
       const bool turns = heads.value >= 2 * head;  // the head may change its sign
@@ -808,8 +808,6 @@ class HingeFlow {
     std::copy_n(z_.data(), m_ * padded_n_, moved_.z.data());
     for (const Slide& slide : course_.slides)
       for (const Index u : slide.lines) moved_.z[size(slide.neuron * padded_n_ + u)] = 0;
-    for (Index j = 0; j < m_; ++j)  // nothing moves a neuron that stays at zero
-      if (still_[size(j)] != 0) std::fill_n(moved_.z.data() + j * padded_n_, padded_n_, 0.0);
     const Vector<double> eta = course_.series.eta_at(event.tau);
     for (std::size_t b = 0; b < held_.size(); ++b)
       moved_.eta[held_[b]] = eta(static_cast<Index>(b));
@@ -830,6 +828,7 @@ class HingeFlow {
         std::fill_n(moved_.w.data() + j * padded_d_, padded_d_, 0.0);
         std::fill_n(moved_.z.data() + j * padded_n_, padded_n_, 0.0);
         std::fill_n(moved_.sides.data() + j * lines_, lines_, std::int8_t{-1});
+        moved_.rests[size(j)] = 1;
       }
   }
 
@@ -898,7 +897,7 @@ class HingeFlow {
   // At the end each is on, off or held so that none that is on or off moves to the other side and
   // each held one has its share inside [0, 1]. Repelling lines are never held. True if any changed.
   bool resolve(HingeFlowState<T>& s, Index j) {
-    if (slope_ == 0 && norm_of(s, j) == 0) return false;
+    if (s.rests[size(j)] != 0) return false;
     std::vector<Index> tied;
     for (Index u = 0; u < lines_; ++u)
       if (s.z[size(j * padded_n_ + u)] == 0 && line_norm(u) > 0) tied.push_back(u);
@@ -1046,7 +1045,6 @@ class HingeFlow {
   std::vector<std::ptrdiff_t> in_held_;  // by group, -1 if not
   std::vector<double> off_, on_;         // by line
   std::vector<Index> active_lines_;
-  std::vector<char> still_;
   Matrix v_, u_, z_, shift_;
   Buffer<double> products_;  // aligned, as vector stores need it
   std::vector<double> partial_, drift_, drift_speed_, of_held_;

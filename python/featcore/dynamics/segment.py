@@ -66,6 +66,8 @@ class Leg:
     num_threads: int
     drift: float | None = None
     found: Mapping[str, NDArray[Any]] | None = None
+    account: str = ""
+    """What a sentence about its end says of samples and neurons."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
