@@ -71,7 +71,9 @@ class Piece:
         V = np.einsum("jkl,jl->jk", self.tangents, raw)
         shares = []
         for j, (pinned, inverse) in self.pins.items():
-            shares += list(-(inverse @ raw[j]) / ((1 - self.slope) * r[pinned]))
+            jump = (1 - self.slope) * r[pinned]
+            pull = -(inverse @ raw[j])
+            shares += list(np.divide(pull, jump, out=np.full(len(jump), 2.0), where=jump != 0))
         return eta, V, np.array(shares)
 
     def __call__(self, _t, theta):
@@ -124,7 +126,6 @@ def choose(x, y, c, slope, theta, sides, demands, pairs, samples, heads):
         for i, s in zip(samples, choice[len(pairs) :], strict=True):
             new_demands[i] = s
         piece = Piece(x, y, c, slope, new_sides, new_demands)
-        W, a = piece.split(theta)
         eta, V, shares = piece.fields(theta)
         ok = True
         r = c * y * eta
@@ -155,6 +156,32 @@ def choose(x, y, c, slope, theta, sides, demands, pairs, samples, heads):
     raise RuntimeError("no choice is consistent")
 
 
+def first_wrong(piece, dense, solver, heads, looks):
+    """Return when something first changes its sign on a step, and what; None if nothing does."""
+    low = solver.t_old
+    for high in np.linspace(solver.t_old, solver.t, looks + 1)[1:]:
+        wrong = np.flatnonzero(piece.at(dense(high), heads) < 0)
+        if len(wrong):
+            return min((root(piece, dense, heads, int(k), low, high), int(k)) for k in wrong)
+        low = high
+    return None
+
+
+def root(piece, dense, heads, k, low, high):
+    """Return where the k-th of what must stay positive, negative at `high`, has become so."""
+
+    def value(s):
+        return piece.at(dense(s), heads)[k]
+
+    begin = low
+    if value(begin) <= 0:  # rounding of what has just happened there
+        inside = [s for s in np.linspace(low, high, 201)[1:] if value(s) > 0]
+        if not inside:
+            return low
+        begin = inside[0]
+    return brentq(value, begin, high, xtol=1e-15, rtol=4 * np.finfo(float).eps)
+
+
 def flow(p, t_end, *, rtol=1e-12, atol=1e-15, looks=LOOKS):
     """Return (W, a, t, demands) where the flow comes to rest, or at t_end."""
     x, y, slope = p.x, p.y, p.slope
@@ -172,41 +199,15 @@ def flow(p, t_end, *, rtol=1e-12, atol=1e-15, looks=LOOKS):
             break
         solver = DOP853(piece, t, theta, t_end, rtol=rtol, atol=atol, first_step=h)
         heads = np.sign(piece.split(theta)[1])
-        start = piece.at(theta, heads)
         found = None
         while found is None:
             solver.step()
             if solver.status == "failed":
                 raise RuntimeError(f"the oracle failed at t={t}")
             dense = solver.dense_output()
-            low = solver.t_old
-            for high in np.linspace(solver.t_old, solver.t, looks + 1)[1:]:
-                values = piece.at(dense(high), heads)
-                wrong = np.flatnonzero(values < 0)
-                if len(wrong):
-                    roots = []
-                    for k in wrong:
-
-                        def value(s, k=k):
-                            return piece.at(dense(s), heads)[k]
-
-                        begin = low
-                        if value(begin) <= 0:  # rounding of what has just happened there
-                            inside = [s for s in np.linspace(low, high, 201)[1:] if value(s) > 0]
-                            begin = inside[0] if inside else None
-                        roots.append(
-                            low
-                            if begin is None
-                            else brentq(
-                                value, begin, high, xtol=1e-15, rtol=4 * np.finfo(float).eps
-                            )
-                        )
-                    found = min(zip(roots, wrong, strict=True))
-                    break
-                low = high
-            else:
-                if solver.status == "finished":
-                    return *piece.split(solver.y), t_end, demands
+            found = first_wrong(piece, dense, solver, heads, looks)
+            if found is None and solver.status == "finished":
+                return *piece.split(solver.y), t_end, demands
         t, k = found
         norms = np.linalg.norm(piece.split(theta)[0], axis=1)
         theta = dense(t) if t > solver.t_old else solver.y_old.copy()
