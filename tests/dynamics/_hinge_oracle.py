@@ -16,6 +16,7 @@ LOW, HELD, HIGH = -1, 0, 1  # off, on the hyperplane, on; satisfied, support vec
 LOOKS = 8
 RELEASE = 1e-9
 SLACK = 1e-12  # of a margin: the last of its class arrives at 1 and stays
+BLUR = 1e-14  # of a z: a neuron that turns off may stay where rounding has left it
 AT_ZERO = 1e-7  # of the norm of w at the start of a piece
 
 
@@ -88,7 +89,7 @@ class Piece:
         margins = self.margins(theta)
         free = self.demands != HELD
         values = [
-            (self.sides * (W @ self.x.T)).ravel(),
+            BLUR + (self.sides * (W @ self.x.T)).ravel(),
             np.where(free & (self.c > 0), SLACK + self.demands * (1 - margins), 1.0),
             RELEASE + np.minimum(eta, 1 - eta)[self.held],
             RELEASE + np.minimum(shares, 1 - shares),
