@@ -253,6 +253,10 @@ class HingeFlow {
     Index line = -1;
   };
 
+  struct Pair {
+    Index neuron, line;
+  };
+
   // The lines that a neuron slides on, and what makes its multipliers: constant - S (gates eta).
   struct Slide {
     Index neuron;
@@ -811,13 +815,20 @@ class HingeFlow {
     const Vector<double> eta = course_.series.eta_at(event.tau);
     for (std::size_t b = 0; b < held_.size(); ++b)
       moved_.eta[held_[b]] = eta(static_cast<Index>(b));
-    if (event.kind == Event::crossing) {
-      const double norm = norm_of(moved_, event.neuron);
-      for (Index u = 0; u < lines_; ++u) {
-        double& z = moved_.z[size(event.neuron * padded_n_ + u)];
-        if (u == event.line || std::abs(z) <= blur(norm, u)) z = 0;
+    arrived_.clear();
+    if (event.kind != Event::none)  // others may come to their hyperplanes at the same time
+      for (Index j = 0; j < m_; ++j) {
+        const double before = norm_of(state_, j), now = norm_of(moved_, j);
+        for (Index u = 0; u < lines_; ++u) {
+          double& z = moved_.z[size(j * padded_n_ + u)];
+          const bool meant = event.kind == Event::crossing && j == event.neuron && u == event.line;
+          if (side(state_, j, u) == 0 || !(meant || std::abs(z) <= blur(now, u))) continue;
+          if (meant || std::abs(state_.z[size(j * padded_n_ + u)]) > blur(before, u)) {
+            z = 0;
+            arrived_.push_back({j, u});
+          }
+        }
       }
-    }
     if (event.kind == Event::slack && event.neuron >= 0 && event.line < 0)
       moved_.heads[size(event.neuron)] = 0;
     // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
@@ -850,20 +861,33 @@ class HingeFlow {
         held_.push_back(g);
     }
     eta_.resize(static_cast<Index>(held_.size()));
-    for (std::size_t b = 0; b < held_.size(); ++b) eta_(static_cast<Index>(b)) = s.eta[held_[b]];
+    in_held_.assign(groups.size(), -1);
+    for (std::size_t b = 0; b < held_.size(); ++b) {
+      eta_(static_cast<Index>(b)) = s.eta[held_[b]];
+      in_held_[held_[b]] = static_cast<std::ptrdiff_t>(b);
+    }
     std::vector<Index> touched;
-    if (held_.empty() && event.neuron >= 0)
-      touched.push_back(event.neuron);
-    else
+    find_coefficients(s);
+    for (const Pair& pair : arrived_) {
+      const double jump = jump_of(pair.line, [&](Index b) { return eta_(b); });
+      // unless it is pushed back, it goes on beyond
+      if (s.heads[size(pair.neuron)] * jump > 0) {
+        std::int8_t& side = s.sides[size(pair.neuron * lines_ + pair.line)];
+        side = static_cast<std::int8_t>(-side);
+      }
+    }
+    if (held_.empty() && begun_) {
+      if (event.kind == Event::slack) touched.push_back(event.neuron);
+      for (const Pair& pair : arrived_)
+        if (touched.empty() || touched.back() != pair.neuron) touched.push_back(pair.neuron);
+    } else
       for (Index j = 0; j < m_; ++j)
         for (Index u = 0; u < lines_; ++u)
           if (s.z[size(j * padded_n_ + u)] == 0 && line_norm(u) > 0) {
             touched.push_back(j);
             break;
           }
-    in_held_.assign(groups.size(), -1);
     if (held_.empty()) {
-      find_coefficients(s);
       for (const Index j : touched) resolve(s, j);
       return;
     }
@@ -1048,6 +1072,7 @@ class HingeFlow {
   Matrix v_, u_, z_, shift_;
   Buffer<double> products_;  // aligned, as vector stores need it
   std::vector<double> partial_, drift_, drift_speed_, of_held_;
+  std::vector<Pair> arrived_;  // on their hyperplanes, at the end of a step
   std::vector<Bounds> head_bounds_;
   FirstRoot root_;
 };
