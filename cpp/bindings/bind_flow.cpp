@@ -8,6 +8,7 @@
 #include "columns.hpp"
 #include "featcore/flow.hpp"
 #include "featcore/flow_memory.hpp"
+#include "featcore/hinge_flow.hpp"
 #include "featcore/scaled_frame.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
@@ -72,6 +73,39 @@ void read_state(const py::dict& dict, EventFlowState<T>& state) {
     require(fastest.size() == 1, "the state has the wrong size");
     state.fastest = fastest[0];
   }
+}
+
+template <class T>
+py::dict state_dict(const HingeFlowState<T>& state) {
+  py::dict dict;
+  dict["numbers"] = array_of(std::vector<double>{state.time, state.step});
+  dict["w"] = array_of(state.w);
+  dict["heads"] = array_of(state.heads);
+  dict["z"] = array_of(state.z);
+  dict["sides"] = array_of(state.sides);
+  dict["rests"] = array_of(state.rests);
+  dict["demands"] = array_of(state.demands);
+  dict["eta"] = array_of(state.eta);
+  dict["shifts"] = array_of(state.shifts);
+  dict["f"] = array_of(state.f);
+  return dict;
+}
+
+template <class T>
+void read_state(const py::dict& dict, HingeFlowState<T>& state) {
+  const std::vector<double> numbers = vector_of<double>(dict["numbers"], "numbers");
+  require(numbers.size() == 2, "the state has the wrong size");
+  state.time = numbers[0];
+  state.step = numbers[1];
+  state.w = vector_of<double>(dict["w"], "w");
+  state.heads = vector_of<double>(dict["heads"], "heads");
+  state.z = vector_of<double>(dict["z"], "z");
+  state.sides = vector_of<std::int8_t>(dict["sides"], "sides");
+  state.rests = vector_of<std::int8_t>(dict["rests"], "rests");
+  state.demands = vector_of<std::int8_t>(dict["demands"], "demands");
+  state.eta = vector_of<double>(dict["eta"], "eta");
+  state.shifts = vector_of<double>(dict["shifts"], "shifts");
+  state.f = vector_of<T>(dict["f"], "f");
 }
 
 template <class T>
@@ -266,6 +300,7 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
   const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()),
                            objective[1].cast<bool>(), objective[2].cast<double>(),
                            objective[3].cast<double>()};
+  const bool exact_hinge = method == "event" && spec.loss == Loss::hinge;
   std::optional<NeuronScales> neuron_scales;
   const double* sizes = nullptr;
   if (!scales.is_none()) {
@@ -287,7 +322,7 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
                      sizes,
                      {times.data(), times.data() + times.size()},
                      {},
-                     method,
+                     exact_hinge ? "hinge" : method,
                      form,
                      state,
                      memory,
@@ -313,6 +348,13 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
   PythonMonitor monitor(std::move(progress));
   T* W_out = W.mutable_data();
   T* a_out = a.mutable_data();
+  if (exact_hinge)
+    return run_flow(setting, recorder, monitor, W_out, a_out,
+                    [&](FlowFrame<T>& frame, const Objective<T>& descended) {
+                      return std::make_unique<HingeFlow<T>>(
+                          frame.start(), setting.activation, descended,
+                          HingeFlowOptions{rates, frame.zero()}, &setting.views.front());
+                    });
   if (method == "event")
     return run_flow(setting, recorder, monitor, W_out, a_out,
                     [&](FlowFrame<T>& frame, const Objective<T>& descended) {

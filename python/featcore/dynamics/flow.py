@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -32,6 +33,11 @@ LEAST_RTOL = {"float64": 1e-13, "float32": 1e-5}
 
 COUNTS = ("accepted", "rejected", "evaluations", "crossings", "slidings")
 EVENTS = ("time", "neuron", "sample", "kind")
+
+# What rounding may leave of a margin of 1, of the sum of what neurons give.
+_SLACK = {"float64": 1e-11, "float32": 1e-5}
+_SAMPLES = 4096  # looked at together
+_LISTED = 5
 
 _PARTS = 1000  # of the way, as the core counts it for a progress bar
 _ALL_EVENTS = 2**20
@@ -226,8 +232,15 @@ def prepare(
     An ensemble passes a `sha256` that hashes a data set of many members once.
     """
     check_net(net)
-    method = _method(choice("method", method, METHODS), net, losses.get(loss))
-    asked = problem(net, data, loss, sha256, carries_scales=method == "event", **common)
+    choice("method", method, METHODS)
+    # the event-resolved flow of residuals that do not jump
+    carries_scales = (
+        method in ("auto", "event")
+        and net.activation.homogeneous
+        and losses.get(loss).name != "hinge"
+    )
+    asked = problem(net, data, loss, sha256, carries_scales=carries_scales, **common)
+    method = _method(method, asked.net, asked.settings)
     if (step_size is None) == (method in FIXED):
         raise ValueError(
             f"step_size={step_size!r} with method={method!r}: "
@@ -433,6 +446,7 @@ class _Flow(Segment):
             drift=drift if sigma.homogeneous else None,
             found=found,
             exponents=result["exponents"],
+            account=self._account(call) if self._exact_hinge else "",
         )
 
     def _network(
@@ -443,6 +457,31 @@ class _Flow(Segment):
         if exponents is None:  # it has not moved
             return self.net
         return scaled_net(W, a, self.net, self.state.arrays["log_scale"], exponents)
+
+    @property
+    def _exact_hinge(self) -> bool:
+        return bool(self.settings["loss"] == "hinge" and self.settings["method"] == "event")
+
+    def _account(self, call: Call) -> str:
+        """Say which samples are violated, and which neurons are dead; nothing if no sample is."""
+        data, sigma = self.splits["train"], self.net.activation
+        short, alive = [], np.zeros(len(call.a), dtype=bool)
+        for first in range(0, data.n, _SAMPLES):
+            part = slice(first, first + _SAMPLES)
+            z = data.x[part] @ call.W.T
+            alive |= (sigma(z) != 0).any(0)
+            margins = data.y[part] * (sigma(z) @ call.a)
+            slack = _SLACK[str(self.net.dtype)] * (1 + np.abs(sigma(z)) @ np.abs(call.a))
+            counts = True if data.weights is None else data.weights[part] > 0
+            short.append(first + np.flatnonzero((margins < 1 - slack) & counts))
+        violated = np.concatenate(short)
+        if not violated.size:
+            return ""
+        account = f"{violated.size} of {data.n} margins are below 1 ({_listed('sample', violated)})"
+        dead = np.flatnonzero(~alive)
+        if not dead.size:
+            return f"{account}, and no neuron is dead"
+        return f"{account}, and {dead.size} of {alive.size} neurons are dead ({_listed('neuron', dead)})"
 
     def _begin(self) -> Leg:
         none = np.zeros(0)
@@ -481,6 +520,31 @@ class _Flow(Segment):
 
     def _own_messages(self, leg: Leg, at: str) -> dict[str, str]:
         return {
+            **self._shared_messages(at),
+            **(self._hinge_messages(leg, at) if self._exact_hinge else {}),
+        }
+
+    def _hinge_messages(self, leg: Leg, at: str) -> dict[str, str]:
+        account = leg.account
+        messages = {
+            "step_underflow": f"At {at} events follow each other without end, or nothing can be held to rounding. "
+            f"{account + '. ' if account else ''}Start from other weights, or use method='tsit5'.",
+        }
+        if not account:
+            messages["stationary"] = (
+                f"Every margin is at least 1 at {at}: no sample asks for more, and nothing moves."
+            )
+        elif not math.isfinite(self.stops.gradient):
+            messages["stationary"] = (
+                f"Nothing moves any more at {at}: {account}. What the samples that are left ask for cancels, or meets "
+                "no neuron that is active on them; start from other weights, or with more neurons."
+            )
+        if account:
+            messages["reached_end"] = f"The flow was followed to {at}, where {account}."
+        return messages
+
+    def _shared_messages(self, at: str) -> dict[str, str]:
+        return {
             "reached_end": f"The flow was followed to {at}.",
             "max_steps": f"{self.max_steps} steps were taken, to {at}. Continue with run.continue_(), or raise rtol.",
             "step_underflow": f"At {at} no step is short enough for rtol={self.settings['rtol']:g}. "
@@ -488,6 +552,12 @@ class _Flow(Segment):
             "non_finite": f"The outputs after {at} are not finite; the network is the last finite one. "
             "Start from smaller weights, or scale the data down.",
         }
+
+
+def _listed(name: str, indices: NDArray[Any]) -> str:
+    """Return the first few indices, with what they are of."""
+    few = ", ".join(str(i) for i in indices[:_LISTED])
+    return f"{name}{'s' if indices.size > 1 else ''} {few}{', …' if indices.size > _LISTED else ''}"
 
 
 def _max_events(events: bool | int) -> int:
@@ -513,14 +583,23 @@ def _form(form: str) -> str:
     return choice("form", form, FORMS)
 
 
-def _method(method: str, net: TwoLayerNet, loss: Loss) -> str:
+def _method(method: str, net: TwoLayerNet, settings: Mapping[str, Any]) -> str:
     """Return the method that is meant, if it can follow the flow."""
-    resolvable = net.activation.homogeneous and loss.name != "hinge"
+    resolvable = net.activation.homogeneous
+    penalties = [
+        f"{name}={settings[name]:g}"
+        for name in ("weight_decay", "output_penalty")
+        if settings["loss"] == "hinge" and settings[name]
+    ]
     if method == "auto":
-        return "event" if resolvable else "tsit5"
+        return "event" if resolvable and not penalties else "tsit5"
     if method == "event" and not resolvable:
         raise ValueError(
-            f"method='event' takes ReLU() or LeakyReLU(slope) and a loss whose residuals do not jump, not "
-            f"{net.activation.name!r} with {loss.name!r}; use method='tsit5'"
+            f"method='event' takes ReLU() or LeakyReLU(slope), not {net.activation.name!r}; use method='tsit5'"
+        )
+    if method == "event" and penalties:
+        raise ValueError(
+            f"{' and '.join(penalties)}: the exact flow of the hinge loss has no penalties, under which residuals are "
+            "not constants between events; use method='tsit5', or leave them at 0"
         )
     return method

@@ -74,6 +74,8 @@ class Leg:
     found: Mapping[str, NDArray[Any]] | None = None
     exponents: NDArray[np.int64] | None = None
     """Of a network with log_scale that has moved: the powers of two that W and a have handed over."""
+    account: str = ""
+    """What a sentence about its end says of samples and neurons."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
