@@ -22,8 +22,8 @@ class ScaledWeights final : public Weights<T> {
         k_(k),
         unit_(scales.unit(k)),
         head_(static_cast<std::size_t>(net_.m)),
-        mantissas_(net_.m, net_.d, net_.a, [this](T* W) { write_rows(W); }),
-        sized_(net_.m, net_.d, head_.data(), [this](T* W) { write_sized(W); }) {
+        mantissas_(net_.m, net_.d, net_.a, [this](const Team& team, T* W) { write(team, W); }),
+        sized_(net_.m, net_.d, head_.data(), [this](const Team&, T* W) { write_sized(W); }) {
     for (Index j = 0; j < net_.m; ++j)
       head_[static_cast<std::size_t>(j)] = static_cast<T>(size(j) * static_cast<double>(net_.a[j]));
   }
@@ -37,7 +37,7 @@ class ScaledWeights final : public Weights<T> {
   const std::int64_t* exponents() const override { return k_; }
 
   NetworkView<T> rows(const Team&) const override { return net_; }
-  void write(const Team&, T* W) const override { write_rows(W); }
+  void write(const Team&, T* W) const override { std::copy_n(net_.W, net_.m * net_.d, W); }
 
   void norms(const Team& team, double* out) const override { sized_.norms(team, out); }
   void squared_norms(const Team& team, double* out) const override {
@@ -73,8 +73,9 @@ class ScaledWeights final : public Weights<T> {
             static_cast<T>(share * static_cast<double>(net_.W[j * net_.d + k]));
       all.push_back(static_cast<Index>(q));
     }
-    const RowWeights<T> group(static_cast<Index>(members.size()), net_.d, nullptr,
-                              [&rows](T* W) { std::copy(rows.begin(), rows.end(), W); });
+    const RowWeights<T> group(
+        static_cast<Index>(members.size()), net_.d, nullptr,
+        [&rows](const Team&, T* W) { std::copy(rows.begin(), rows.end(), W); });
     group.sum_cosines(all, directions, count, team, out);
   }
 
@@ -84,8 +85,6 @@ class ScaledWeights final : public Weights<T> {
 
  private:
   double size(Index j) const { return scales_->size(j, k_[j], unit_); }
-
-  void write_rows(T* W) const { std::copy_n(net_.W, net_.m * net_.d, W); }
 
   void write_sized(T* W) const {
     for (Index j = 0; j < net_.m; ++j)
