@@ -192,11 +192,11 @@ def test_flushing_small_numbers_elsewhere_changes_nothing():
         y = (1e-37 * rng.choice([-1, 1], n)).astype(np.float32)
         small = fc.Dataset(x, y)
         def everything(threads):
-            options = dict(num_threads=threads, observe=["loss", "norms", "normalised_margin"])
+            options = dict(num_threads=threads, observe=["loss", "norms", "objective"])
             found = [tiny(x, num_threads=threads)]
             for form in ("primal", "gram", "projected"):
                 done = fc.descend(tiny, small, "squared", step_size=1e38, steps=4, form=form, **options)
-                found += [done.net.W, done.history.norms.values, done.history.normalised_margin.values]
+                found += [done.net.W, done.history.norms.values, done.history.objective.values]
             value, gradient = fc.loss_and_grad(tiny, small, "squared", num_threads=threads)
             done = fc.flow(tiny, small, "squared", t_end=1e38, method="rk4", step_size=5e37, **options)
             found += [np.float64(value), gradient.W, gradient.a, done.net.W]
