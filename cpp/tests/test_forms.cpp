@@ -375,9 +375,11 @@ TEST(an_input_that_drowns_the_others_is_not_projected) {
     for (Index k = 3; k < p.d; ++k) p.x[at(i * p.d + k)] = p.x[at(i * p.d + k % 3)];
   Monitor monitor;
   const Team team(1, monitor);
-  CHECK(make_form("auto", p, {"relu", 0}, {p.split()}, team)->name() == std::string("projected"));
+  CHECK(make_form("auto", p, {"relu", 0}, {p.split()}, team).form->name() ==
+        std::string("projected"));
   for (Index i = 0; i < p.n; ++i) p.x[at(i * p.d)] = 1.7e9f;
-  CHECK(make_form("auto", p, {"relu", 0}, {p.split()}, team)->name() != std::string("projected"));
+  CHECK(make_form("auto", p, {"relu", 0}, {p.split()}, team).form->name() !=
+        std::string("projected"));
 }
 
 // Looking at the span takes what the primal form would: of the samples it is trained on.

@@ -658,7 +658,7 @@ def test_a_split_that_is_evaluated_does_not_change_the_run():
     test = fc.Dataset(np.ones((30_000, d), np.float32), np.ones(30_000, np.float32))
     net = make_net(m, d, 0, activation=fc.ReLU(), dtype=np.float32)
     alone, run = (
-        fc.descend(net, data, step_size=0.01, steps=1, evaluate=evaluate, record=[1])
+        fc.descend(net, data, step_size=0.01, steps=1, evaluate=evaluate)
         for evaluate in ({}, {"test": test})
     )
     assert run.outcome.form == alone.outcome.form

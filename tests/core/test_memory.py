@@ -167,3 +167,30 @@ def test_a_run_that_no_longer_fits_is_not_lost(monkeypatch):
             run.continue_(2)
     whole = fc.descend(net, data, step_size=0.1, steps=4)
     assert run.continue_(2).net.W.tobytes() == whole.net.W.tobytes()
+
+
+@linux
+def test_outputs_and_gradients_that_do_not_fit_say_how_much_they_need():
+    code = """
+import re, resource
+from pathlib import Path
+import numpy as np
+import featcore as fc
+net = fc.TwoLayerNet.gaussian(8000, 1000, 1.0)
+data = fc.Dataset(np.ones((4, 1000)), np.ones(4))
+grown = dict(re.findall(r"(\\w+):\\s+(\\d+) kB", Path("/proc/self/status").read_text()))
+limit = 1024 * int(grown["VmSize"]) + 40 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for call in (lambda: net(data.x, num_threads=1), lambda: fc.loss_and_grad(net, data, num_threads=1)):
+    try:
+        call()
+    except MemoryError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("this needs up to 0.182 GiB beyond its data (n=4, d=1000, m=8000)")

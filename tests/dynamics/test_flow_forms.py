@@ -702,7 +702,7 @@ def test_an_input_in_other_units_does_not_drown_the_rest():
     W[:, 0] = 0
     net = fc.TwoLayerNet(W.astype(np.float32), np.resize([0.1, -0.1], 20).astype(np.float32))
     data = fc.Dataset(x, np.sign(x[:, 1])).astype(np.float32)
-    options = {"t_end": 0.2, "train": ("a",), "method": "rk4", "step_size": 0.05}
+    options = {"t_end": 0.2, "train": ("a",), "method": "rk4", "step_size": 0.05, "rtol": 1e-4}
     run, primal = (fc.flow(net, data, form=form, **options) for form in ("auto", "primal"))
     assert run.outcome.form == "primal"
     assert same_net(run.net, primal.net)
