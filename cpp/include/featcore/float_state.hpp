@@ -2,6 +2,8 @@
 // set_flush_denormal), and threads that share a loop would not agree on its results.
 #pragma once
 
+#include <atomic>
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -26,19 +28,21 @@ class DefaultFloats {
   static constexpr Word kDefault = 0x1f80;  // no exception traps
   static Word get() { return _mm_getcsr(); }
   static void set(Word word) {
-    asm volatile("" ::: "memory");
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     _mm_setcsr(word);
-    asm volatile("" ::: "memory");
+    std::atomic_signal_fence(std::memory_order_seq_cst);
   }
 #elif defined(__aarch64__)
   using Word = std::uint64_t;
   static constexpr Word kDefault = 0;
   static Word get() {
     Word word = 0;
-    asm volatile("mrs %0, fpcr" : "=r"(word));
+    asm volatile("mrs %0, fpcr" : "=r"(word));  // NOLINT(portability-no-assembler)
     return word;
   }
-  static void set(Word word) { asm volatile("msr fpcr, %0" ::"r"(word) : "memory"); }
+  static void set(Word word) {
+    asm volatile("msr fpcr, %0" ::"r"(word) : "memory");  // NOLINT(portability-no-assembler)
+  }
 #else
   using Word = int;
   static constexpr Word kDefault = 0;
