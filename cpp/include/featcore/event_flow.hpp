@@ -296,7 +296,13 @@ class EventFlow {
   }
 
   // A weight's logarithm changes by 1/100.
-  double first_step() const { return speed_ > 0 ? std::ldexp(0.01 / speed_, doublings_) : 1.0; }
+  double first_step() const {
+    const double speed = pace() * speed_;
+    return speed > 0 ? std::ldexp(0.01 / speed, doublings_) : 1.0;
+  }
+
+  // Time, that of the fastest layer, passes so much faster than the clock.
+  double pace() const { return std::max(options_.rates.W, options_.rates.a); }
 
   // A length of time in the units of a step, in which residuals are what they are times
   // 2^doublings: late in training neither these nor their squares underflow.
@@ -316,7 +322,8 @@ class EventFlow {
 
   // How fast the logarithm of a weight may change where |v| is `speed`.
   double growth_rate(double speed) const {
-    return std::max(options_.rates.W, options_.rates.a) * (speed + objective_->spec().weight_decay);
+    const bool both = options_.rates.W > 0 && options_.rates.a > 0;  // one alone grows like time
+    return pace() * ((both ? speed : 0.0) + objective_->spec().weight_decay);
   }
 
   // |v| of the fastest neuron, of those just carried.
@@ -597,7 +604,7 @@ class EventFlow {
     }
     double together = 0;
     for (const double sum : sums) together += sum * sum;
-    return 0.5 * scaled(h) * std::sqrt(std::max(worst, together));
+    return 0.5 * pace() * scaled(h) * std::sqrt(std::max(worst, together));
   }
 
   // What the error of the step of length h just swept may be: in proportion to how far it moves the
@@ -606,10 +613,13 @@ class EventFlow {
   // training steps are as long as all before them and move weights by little. Shorter steps do not
   // help against roundings of outputs and residuals: where weights rest nothing else is left.
   double tolerance(double h) const {
-    constexpr double kRounding = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
-    const double time = scaled(h);
+    const double time = pace() * scaled(h);
     return options_.rtol * std::min(1.0, time * fastest()) +
-           options_.atol * std::min(1.0, time * speed_) + kRounding * rounding_ * time;
+           options_.atol * std::min(1.0, time * speed_) + rounding(h);
+  }
+  double rounding(double h) const {
+    constexpr double kRounding = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
+    return kRounding * rounding_ * pace() * scaled(h);
   }
 
   // Tries a step of length h. Positive if it was taken; its size is the factor of the next length.
@@ -630,7 +640,8 @@ class EventFlow {
       const double change = error(h, residuals_, Against::refitted, team);
       if (!std::isfinite(all)) return kShrink;
       if (sweeps > 0) contraction = std::max(contraction, change / change_before);
-      if (all <= allowed) return accept(h, allowed > 0 ? fit / allowed : 0.0, contraction);
+      // what rounding leaves says nothing about the next step
+      if (all <= allowed) return accept(h, fit > rounding(h) ? fit / allowed : 0.0, contraction);
       if (fit > allowed && (sweeps > 0 || change < 10 * fit))
         return -std::clamp(0.8 * std::sqrt(allowed / fit), 0.2, 0.8);
       if (sweeps > 0 && contraction > 0.5) return kShrink;

@@ -192,8 +192,10 @@ class NeuronPath {
         advance<L>(event);
         if (last) break;
         // in w = 0 all samples are at zero, and rounding would say who goes where
-        const bool stays = slope_ == 0 && at_zero();
+        const bool ends = event.kind == Event::crossing && on_a_line();
+        const bool stays = slope_ == 0 && (at_zero() || ends);
         if (event.kind != Event::none && !stays) settle<L>(event);
+        if (stays) rest();
       }
       if (at_zero()) rest();
       if (count > most_events) return false;
@@ -298,6 +300,15 @@ class NeuronPath {
 
   bool held_at_zero() const {
     return !held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_;
+  }
+
+  // Whether the held samples leave w a line, on which another sample is met in w = 0 alone. (What
+  // is left of w there is rounding of all that it has been, which may be more than it was of late.)
+  bool on_a_line() const {
+    constexpr double kNear = 1e-8;
+    const double size = start_norm_ + std::abs(a_);
+    return !held_.empty() && static_cast<Index>(held_.size()) >= samples_->d() - 1 &&
+           squared_norm_of_w() <= kNear * kNear * size * size;
   }
 
   // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
@@ -567,7 +578,7 @@ class NeuronPath {
         for (int l = 0; l < L; ++l) now += A[q][l] * u[l];
         const V low = slope * now;
         T* sum = out + q * stride + i;
-        S::store(sum, S::load(sum) + a[q] * (now > low ? now : low));
+        S::store(sum, S::load(sum) + a[q] * (now > V{} ? now : low));
         if (mirrored) S::store(sum + padded, S::load(sum + padded) + a[q] * now);
       }
     }
