@@ -89,16 +89,18 @@ def flow(
     t_end : float
         Where to stop, at least 0. Step k of `descend` with step size η is at t = ηk.
     method : {"auto", "event", "tsit5", "euler", "heun", "rk4"}
-        "event" is the event-resolved integrator: ReLU and leaky ReLU, any loss but the hinge. "tsit5" (Tsitouras
-        5(4)) controls its error on smooth problems; it steps over kinks, and there the error is about √rtol, which
-        `outcome.message` says, too. "euler" (the same bits as `descend` in the same form), "heun" and "rk4" take
-        steps of `step_size`. "auto" is "event" where that applies, else "tsit5": for smooth activations, and for the
-        hinge loss, whose residuals jump. `run.settings["method"]` has the method taken.
+        "event" is the event-resolved integrator: ReLU and leaky ReLU. With the hinge loss it is exact: see Notes; it
+        takes no penalties then. "tsit5" (Tsitouras 5(4)) controls its error on smooth problems; it steps over kinks,
+        and there the error is about √rtol, which `outcome.message` says, too. "euler" (the same bits as `descend` in
+        the same form), "heun" and "rk4" take steps of `step_size`. "auto" is "event" where that applies, else
+        "tsit5": for smooth activations, and for the hinge loss with penalties. `run.settings["method"]` has the
+        method taken.
     rtol : float
         Relative error, at least 1e-13 (of float32: 1e-5).
         Of "event": each step may move the weights astray by rtol times the most that the residuals could have
         changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
-        of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step.
+        of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step. (The exact hinge flow is
+        resolved to rounding, whatever it is.)
     atol : float, optional
         Absolute error. Of "event": what a step may move the weights astray, relative to their norm, where residuals
         contradict each other and weights rest. Of "tsit5": of each weight and step. Default rtol/1000.
@@ -119,7 +121,9 @@ def flow(
     record : Recording, optional
         When to record; `Recording.log(20)` by default. Recording changes no bits of the flow.
     events : bool or int
-        Keep crossings and slidings in `run.events`: the first million, or the first so many.
+        Keep crossings and slidings in `run.events`: the first million, or the first so many. The exact hinge flow
+        adds those of margins, with neuron -1: kind -1 where a sample is satisfied, 0 where it becomes a support
+        vector (its margin is held at 1), 1 where it is violated again.
     loss_target : float, optional
         Stop where the training loss (without penalties) comes down to this, or is at the start.
     gradient_target : float, optional
@@ -165,6 +169,13 @@ def flow(
     On a step the residuals are polynomials of time. Given those, every neuron is carried from one of its own events
     to the next by its power series, to rounding; what the neurons give makes better polynomials, until both agree.
     docs/derivations.md has the formulas.
+
+    Under the hinge loss a residual is a constant while its sample is violated and 0 once it is satisfied; a sample that
+    its neighbours would pull back below margin 1 stays there as a support vector, with the multiplier in [0, 1] that
+    holds it. From one event to the next all neurons are carried by one power series, to rounding, and where several
+    things happen at once the velocity is the shortest subgradient. The flow ends, as "stationary", where every margin
+    is at least 1 or nothing moves any more; `outcome.message` then says which samples are below 1 and which neurons are
+    dead. docs/flow_modes.md has what is assumed.
 
     Examples
     --------
@@ -468,10 +479,11 @@ class _Flow(Segment):
         short, alive = [], np.zeros(len(call.a), dtype=bool)
         for first in range(0, data.n, _SAMPLES):
             part = slice(first, first + _SAMPLES)
-            z = data.x[part] @ call.W.T
-            alive |= (sigma(z) != 0).any(0)
-            margins = data.y[part] * (sigma(z) @ call.a)
-            slack = _SLACK[str(self.net.dtype)] * (1 + np.abs(sigma(z)) @ np.abs(call.a))
+            with np.errstate(over="ignore", invalid="ignore"):
+                hidden = sigma(data.x[part] @ call.W.T)
+                margins = data.y[part] * (hidden @ call.a)
+                slack = _SLACK[str(self.net.dtype)] * (1 + np.abs(hidden) @ np.abs(call.a))
+            alive |= (hidden != 0).any(0)
             counts = True if data.weights is None else data.weights[part] > 0
             short.append(first + np.flatnonzero((margins < 1 - slack) & counts))
         violated = np.concatenate(short)
