@@ -11,6 +11,7 @@
 #include "featcore/form.hpp"
 #include "featcore/forms.hpp"
 #include "featcore/gradient.hpp"
+#include "featcore/hinge_flow.hpp"
 #include "featcore/kernel.hpp"
 #include "featcore/loss.hpp"
 #include "featcore/objective.hpp"

@@ -361,7 +361,7 @@ class HingeFlow {
                });
     find_slides(s);
     const ConstRows<double> w(s.w.data(), m_, padded_d_);
-    course_.piece.y0 = (course_.V.cwiseProduct(w)).rowwise().sum();
+    course_.piece.y0 = course_.V.cwiseProduct(w).rowwise().sum();
     course_.piece.N00 = course_.V.rowwise().squaredNorm();
     course_.piece.N0.noalias() = course_.V * course_.held_rows.transpose();
     course_.piece.N0 = course_.piece.N0.cwiseProduct(course_.piece.gates);
@@ -651,7 +651,7 @@ class HingeFlow {
         const double tiny = slack * line_norm(u);
         if (s == 0 || !(line_norm(u) > 0)) continue;
         if (then > 0 && now > tiny &&
-            (!(turns || drift >= steady) || now + then > most * (steady + drift)))
+            ((!turns && drift < steady) || now + then > most * (steady + drift)))
           continue;
         path_of(j, u, path);
         for (double& c : path) c *= s;
@@ -953,7 +953,7 @@ class HingeFlow {
     double scale = 0;
     for (Index p = 0; p < count; ++p) {
       const Index u = tied[size(p)];
-      status[size(p)] = side(s, j, u);
+      status[size(p)] = static_cast<int>(side(s, j, u));
       base(p) = line_row(u).dot(v);
       r(p) = jump_of(u, eta);
       for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);
