@@ -180,6 +180,37 @@ def test_memory_is_known_on_linux():
 
 
 @pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (
+            Shape(1_000_000, 100_000, 1_000_000),
+            "1000000, 100000, 1000000 float32 needs at least 2352 GiB",
+        ),
+        (Shape(10**400, 1, 1), r"GiB of memory, and .* GiB are available; give fewer"),
+    ],
+    ids=["large", "absurd"],
+)
+def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch, shape, said):
+    monkeypatch.setattr(surroundings, "available_memory", lambda: 8 * 2**30)
+    for module in (comparison, scaling):
+        monkeypatch.setattr(module, "RunnerProcess", lambda *_: pytest.fail("it began"))
+    with pytest.raises(MemoryError, match=said):
+        fc.benchmark.measure([TINY, shape])
+    with pytest.raises(MemoryError, match="needs at least"):
+        fc.benchmark.growth([shape])
+    done = run("--shape", f"{shape.n},{shape.d},{shape.m}")
+    assert done.exit_code == 2
+    assert "GiB" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_fits_is_not_refused():
+    for shape in SHAPES:
+        for dtype in DTYPES:
+            assert Problem(shape, dtype).memory < 2**30
+
+
+@pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
         ({"shapes": []}, ValueError, "shapes is empty"),
@@ -296,6 +327,8 @@ def test_other_json_is_refused():
     for text in (growth.to_json(), "[]", "{}"):
         with pytest.raises(ValueError, match="must be a 'featcore benchmark of steps"):
             Report.from_json(text)
+    with pytest.raises(ValueError, match="this text does not say what it is; it must be"):
+        Report.from_json("{}")
 
 
 def test_the_table_is_markdown_with_a_row_each():

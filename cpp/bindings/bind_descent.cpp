@@ -92,6 +92,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   try {
     // safe: the core touches buffers only, which the arguments keep alive; callbacks retake the GIL
     const py::gil_scoped_release release;
+    const DefaultFloats floats;
     const Team whole_team(num_threads, monitor);
     try {
       chosen = choose_form(form_name, start, sigma, views, recorder.needs_signs(),
@@ -126,6 +127,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   std::string form_used = form_name;
   if (chosen.form) {
     const py::gil_scoped_release release;
+    const DefaultFloats floats;
     Monitor quiet;  // a stop was answered: what was computed is not lost
     new_state = chosen.form->state();
     const Weights<T>& last = chosen.form->weights();

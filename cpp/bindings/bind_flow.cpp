@@ -8,6 +8,8 @@
 #include "columns.hpp"
 #include "featcore/flow.hpp"
 #include "featcore/flow_memory.hpp"
+#include "featcore/hinge_flow.hpp"
+#include "featcore/scaled_frame.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "python_recorder.hpp"
@@ -42,6 +44,10 @@ py::dict state_dict(const EventFlowState<T>& state) {
   dict["sides"] = array_of(state.sides);
   dict["f"] = array_of(state.f);
   dict["legendre"] = array_of(state.legendre);
+  if (!state.exponents.empty()) {
+    dict["exponents"] = array_of(state.exponents);
+    dict["fastest"] = array_of(std::vector<double>{state.fastest});
+  }
   return dict;
 }
 
@@ -61,6 +67,45 @@ void read_state(const py::dict& dict, EventFlowState<T>& state) {
   state.sides = vector_of<std::int8_t>(dict["sides"], "sides");
   state.f = vector_of<T>(dict["f"], "f");
   state.legendre = vector_of<double>(dict["legendre"], "legendre");
+  if (dict.contains("exponents")) {
+    state.exponents = vector_of<std::int64_t>(dict["exponents"], "exponents");
+    const std::vector<double> fastest = vector_of<double>(dict["fastest"], "fastest");
+    require(fastest.size() == 1, "the state has the wrong size");
+    state.fastest = fastest[0];
+  }
+}
+
+template <class T>
+py::dict state_dict(const HingeFlowState<T>& state) {
+  py::dict dict;
+  dict["numbers"] = array_of(std::vector<double>{state.time, state.step});
+  dict["w"] = array_of(state.w);
+  dict["heads"] = array_of(state.heads);
+  dict["z"] = array_of(state.z);
+  dict["sides"] = array_of(state.sides);
+  dict["rests"] = array_of(state.rests);
+  dict["demands"] = array_of(state.demands);
+  dict["eta"] = array_of(state.eta);
+  dict["shifts"] = array_of(state.shifts);
+  dict["f"] = array_of(state.f);
+  return dict;
+}
+
+template <class T>
+void read_state(const py::dict& dict, HingeFlowState<T>& state) {
+  const std::vector<double> numbers = vector_of<double>(dict["numbers"], "numbers");
+  require(numbers.size() == 2, "the state has the wrong size");
+  state.time = numbers[0];
+  state.step = numbers[1];
+  state.w = vector_of<double>(dict["w"], "w");
+  state.heads = vector_of<double>(dict["heads"], "heads");
+  state.z = vector_of<double>(dict["z"], "z");
+  state.sides = vector_of<std::int8_t>(dict["sides"], "sides");
+  state.rests = vector_of<std::int8_t>(dict["rests"], "rests");
+  state.demands = vector_of<std::int8_t>(dict["demands"], "demands");
+  state.eta = vector_of<double>(dict["eta"], "eta");
+  state.shifts = vector_of<double>(dict["shifts"], "shifts");
+  state.f = vector_of<T>(dict["f"], "f");
 }
 
 template <class T>
@@ -119,6 +164,8 @@ struct Setting {
   std::vector<SplitView<T>> views;
   ObjectiveSpec spec;
   const double* balance;
+  std::optional<NeuronScales> scales;
+  const double* sizes;  // with scales: a_j^2 + |w_j|^2 at the start of the run
   std::vector<double> times;
   FlowOptions options;
   std::string method;
@@ -164,6 +211,7 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
   try {
     // safe: the core touches buffers only, which the arguments keep alive; callbacks retake the GIL
     const py::gil_scoped_release release;
+    const DefaultFloats floats;
     const Team team(setting.num_threads, monitor);
     threads = team.threads();
     try {
@@ -174,6 +222,10 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
                 flow_memory(form, setting.method, net, setting.views, coordinates, threads);
             if (bytes > setting.memory) throw DoesNotFit{form, bytes};
           });
+      if (setting.scales)
+        frame = std::make_unique<ScaledFrame<T>>(std::move(frame), *setting.scales, setting.sizes,
+                                                 setting.activation, setting.views,
+                                                 recorder.needs_signs(), team);
       descended.emplace(setting.spec, frame->samples());
       stepper = make(*frame, *descended);
       if (old_state) stepper->resume(std::move(*old_state));
@@ -206,9 +258,11 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
   }
   if (!trace.W.empty()) {
     const py::gil_scoped_release release;
+    const DefaultFloats floats;
     Monitor quiet;  // a stop was answered: what was computed is not lost
     const NetworkView<T> last{net.m, frame->start().d, trace.W.data(), trace.a.data()};
-    frame->write({last, trace.rest}, Team(setting.num_threads, quiet), W_out);
+    frame->write({last, trace.rest, trace.exponents.data()}, Team(setting.num_threads, quiet),
+                 W_out);
     std::copy(trace.a.begin(), trace.a.end(), a_out);
   }
   py::dict result;
@@ -220,6 +274,9 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
                      outcome.counts.crossings, outcome.counts.slidings);
   result["drift"] = outcome.drift;
   result["events"] = event_arrays(trace.events);
+  result["exponents"] = trace.exponents.empty() || trace.W.empty()
+                            ? py::object(py::none())
+                            : py::object(array_of(trace.exponents));
   result["state"] = state;
   result["form"] = frame ? frame->name() : setting.form;
   result["num_threads"] = threads;
@@ -233,8 +290,8 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
                        const Array<double>& balance, const std::string& method,
                        const py::tuple& options, const Array<double>& times,
                        const py::list& column_list, const py::object& state, py::object on_row,
-                       py::object progress, int num_threads, const std::string& form,
-                       double memory) {
+                       py::object progress, int num_threads, const std::string& form, double memory,
+                       const py::object& scales) {
   const NetworkView<T> net = network_view(W, a);
   const py::list held_splits = held(splits);
   const py::list held_columns = held(column_list);
@@ -243,14 +300,29 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
   const ObjectiveSpec spec{loss_by_name(objective[0].cast<std::string>()),
                            objective[1].cast<bool>(), objective[2].cast<double>(),
                            objective[3].cast<double>()};
+  const bool exact_hinge = method == "event" && spec.loss == Loss::hinge;
+  std::optional<NeuronScales> neuron_scales;
+  const double* sizes = nullptr;
+  if (!scales.is_none()) {
+    require(method == "event", "only method 'event' takes scales");
+    const auto pair = scales.cast<py::tuple>();
+    require(pair.size() == 2, "scales are (log_scale, sizes)");
+    if (!py::isinstance<Array<double>>(pair[0]) || !py::isinstance<Array<double>>(pair[1]))
+      throw py::type_error("scales have the wrong type");
+    neuron_scales.emplace(
+        vector_data(py::reinterpret_borrow<Array<double>>(pair[0]), net.m, "log_scale"), net.m);
+    sizes = vector_data(py::reinterpret_borrow<Array<double>>(pair[1]), net.m, "sizes");
+  }
   Setting<T> setting{net,
                      activation_by_name(activation, slope),
                      split_views<T>(held_splits, net.d),
                      spec,
                      vector_data(balance, net.m, "balance"),
+                     std::move(neuron_scales),
+                     sizes,
                      {times.data(), times.data() + times.size()},
                      {},
-                     method,
+                     exact_hinge ? "hinge" : method,
                      form,
                      state,
                      memory,
@@ -276,12 +348,20 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
   PythonMonitor monitor(std::move(progress));
   T* W_out = W.mutable_data();
   T* a_out = a.mutable_data();
+  if (exact_hinge)
+    return run_flow(setting, recorder, monitor, W_out, a_out,
+                    [&](FlowFrame<T>& frame, const Objective<T>& descended) {
+                      return std::make_unique<HingeFlow<T>>(
+                          frame.start(), setting.activation, descended,
+                          HingeFlowOptions{rates, frame.zero()}, &setting.views.front());
+                    });
   if (method == "event")
     return run_flow(setting, recorder, monitor, W_out, a_out,
                     [&](FlowFrame<T>& frame, const Objective<T>& descended) {
                       return std::make_unique<EventFlow<T>>(
                           frame.start(), setting.activation, descended,
-                          EventFlowOptions{rtol, atol, rates, frame.zero()},
+                          EventFlowOptions{rtol, atol, rates, frame.zero(),
+                                           setting.scales ? &*setting.scales : nullptr},
                           &setting.views.front());
                     });
   const RungeKuttaOptions runge_kutta{runge_kutta_by_name(method), step_size, rtol, atol, rates};
@@ -299,7 +379,8 @@ void define(py::module_& m) {
         py::arg("balance").noconvert(), py::arg("method"), py::arg("options"),
         py::arg("times").noconvert(), py::arg("columns"), py::arg("state"), py::arg("on_row"),
         py::arg("progress"), py::arg("num_threads"), py::arg("form") = "primal",
-        py::arg("memory") = std::numeric_limits<double>::infinity());
+        py::arg("memory") = std::numeric_limits<double>::infinity(),
+        py::arg("scales") = py::none());
 }
 
 }  // namespace

@@ -1,4 +1,7 @@
 // Outputs, and the objective with its gradient, of one network on one split.
+#include <new>
+#include <sstream>
+
 #include "arrays.hpp"
 #include "featcore/gradient.hpp"
 #include "kernels.hpp"
@@ -8,19 +11,41 @@ namespace featcore::bindings {
 
 namespace {
 
-// Runs `body(team)` without the GIL; a signal that arrives meanwhile is raised here.
+// What is taken beyond the arrays that come and go, at most, in bytes.
+template <class T>
+double memory(const NetworkView<T>& net, Index n) {
+  constexpr double kTiles = 64.0 * 1024 * 1024;
+  const double m = static_cast<double>(net.m);
+  return kTiles + static_cast<double>(n) * m / 8 + 2 * sizeof(T) * m * static_cast<double>(net.d);
+}
+
+// Runs `body(team)` without the GIL; a signal that arrives meanwhile is raised here, and so is what
+// did not fit.
 template <class T, class Body>
 void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& body) {
   PythonMonitor monitor{py::none()};
   bool stopped = false;
+  bool fits = true;
   {
     // safe: `body` touches buffers only, which the arguments keep alive
     const py::gil_scoped_release release;
+    const DefaultFloats floats;
     try {
       Team(num_threads, monitor).for_work(kernel_flops(n, net.d, net.m)).together(body);
     } catch (const Stopped&) {
       stopped = true;
+    } catch (const std::bad_alloc&) {
+      fits = false;
     }
+  }
+  if (!fits) {
+    std::ostringstream text;
+    text.precision(3);
+    text << "this needs up to " << memory(net, n) / (1 << 30) << " GiB beyond its data (n=" << n
+         << ", d=" << net.d << ", m=" << net.m << "), more than can be had; use fewer samples or "
+         << "neurons, or float32";
+    py::set_error(PyExc_MemoryError, text.str().c_str());
+    throw py::error_already_set();
   }
   if (stopped) {
     const py::object error = monitor.error();

@@ -8,6 +8,7 @@ namespace {
 
 template <class T>
 Array<double> balances(const Array<T>& W, const Array<T>& a) {
+  const DefaultFloats floats;
   const NetworkView<T> net = network_view(W, a);
   Array<double> out(net.m);
   for (Index j = 0; j < net.m; ++j) out.mutable_at(j) = balance(net, j);

@@ -6,11 +6,13 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "featcore/float_state.hpp"
 #include "featcore/recorder.hpp"
 
 namespace featcore::bindings {
 
-// Hands every row to a Python callable (row, step, W, a) with copies of the weights.
+// Hands every row to a Python callable (row, step, W, a, exponents) with copies of the weights;
+// exponents is None but for neurons with scales of their own.
 template <class T>
 class PythonRecorder final : public Recorder<T> {
  public:
@@ -25,7 +27,10 @@ class PythonRecorder final : public Recorder<T> {
     if (!calls_) return;
     const NetworkView<T> net = weights.rows(team);
     const py::gil_scoped_acquire gil;
-    callback_(row, step, Array<T>({net.m, net.d}, net.W), Array<T>(net.m, net.a));
+    const DefaultFloats floats;  // whatever is called sets
+    const std::int64_t* const k = weights.exponents();
+    const py::object exponents = k ? py::object(Array<std::int64_t>(net.m, k)) : py::none();
+    callback_(row, step, Array<T>({net.m, net.d}, net.W), Array<T>(net.m, net.a), exponents);
   }
 
  private:

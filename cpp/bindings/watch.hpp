@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "featcore/float_state.hpp"
 #include "featcore/monitor.hpp"
 #include "pybind11.hpp"
 
@@ -25,6 +26,7 @@ class PythonMonitor final : public Monitor {
  protected:
   bool poll() override {
     const py::gil_scoped_acquire gil;
+    const DefaultFloats floats;  // whatever is called sets
     try {
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
       if (!progress_.is_none()) progress_(position);

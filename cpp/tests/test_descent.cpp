@@ -40,7 +40,9 @@ class HookedForm final : public Form<T> {
     before_();
     return inner_.outputs(split, team);
   }
-  const Signs<T>* signs(Index split) const override { return inner_.signs(split); }
+  const Signs<T>* signs(Index split, const Team& team) const override {
+    return inner_.signs(split, team);
+  }
   StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
                 const Team& team) override {
     return inner_.step(r, step_size, rates, weight_decay, measure, team);
@@ -82,7 +84,7 @@ struct Run {
     if (on_row) recorder.hook = [&](std::int64_t step) { on_row(step, monitor); };
     const SplitView<T> split = p.split();
     PrimalForm<T> form(p.net(), activation_by_name(activation.name, activation.slope), {split},
-                       false);
+                       false, Team(1, monitor));
     HookedForm<T> hooked(form, [&] {
       if (before_outputs) before_outputs(monitor);
     });
@@ -200,7 +202,7 @@ TEST(undo_is_exact) {
   const Problem<double> p = random_problem<double>(50, 4, 10);
   Monitor monitor;
   const Team team(2, monitor);
-  PrimalForm<double> form(p.net(), activation_by_name("relu", 0), {p.split()}, false);
+  PrimalForm<double> form(p.net(), activation_by_name("relu", 0), {p.split()}, false, team);
   const double* f = form.outputs(0, team);
   const std::vector<double> before(f, f + p.n);
   form.step(p.y.data(), 0.7, {}, 0, false, team);

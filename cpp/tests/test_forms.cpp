@@ -53,9 +53,9 @@ struct Seen {
       : f(at(p.n)), of_test(at(test.n)) {
     std::copy_n(form.outputs(0, team), p.n, f.data());
     std::copy_n(form.outputs(1, team), test.n, of_test.data());
-    if (form.signs(0))
+    if (const Signs<T>* seen = form.signs(0, team))
       for (Index j = 0; j < p.m; ++j)
-        for (Index i = 0; i < p.n; ++i) signs.push_back(form.signs(0)->at(j, i));
+        for (Index i = 0; i < p.n; ++i) signs.push_back(seen->at(j, i));
     const NetworkView<T> net = form.network();
     W.assign(net.W, net.W + p.m * p.d);
     a.assign(net.a, net.a + p.m);
@@ -338,6 +338,70 @@ TEST(a_basis_knows_every_row_however_short) {
   const std::vector<double> zero(6);
   CHECK(span_basis<double>(2, 3, zero.data(), 2, team).size() == 3);
   CHECK(may_lack_rank<double>(2, 3, zero.data(), team));
+}
+
+// What is left of a row of floats is a number, not rounding.
+TEST(a_basis_knows_the_small_entries_of_floats) {
+  Monitor monitor;
+  const Team team(1, monitor);
+  const std::vector<float> x = {1e6f, 1, 0, 1e6f, 0, 1, 1e6f, 1, 1, -1e6f, 2, 0};
+  CHECK(span_basis(4, 3, x.data(), 3, team).size() == 9);
+  CHECK(span_basis(4, 3, x.data(), 2, team).empty());
+}
+
+TEST(inputs_are_alike_unless_one_drowns_many) {
+  const Index n = 60, d = 40;
+  const auto with = [&](Index inputs, double scale) {
+    Problem<double> p = random_problem<double>(n, d, 1);
+    for (Index i = 0; i < n; ++i)
+      for (Index k = 0; k < inputs; ++k) p.x[at(i * d + k)] *= scale;
+    return inputs_are_alike(n, d, p.x.data());
+  };
+  CHECK(with(0, 1));
+  CHECK(with(1, 500));
+  CHECK(!with(1, 3e3));
+  CHECK(!with(20, 3e3));
+  CHECK(!with(1, 1e300));  // squares would overflow
+  CHECK(with(d, 1e-300));
+  CHECK(with(3, 1e-9));  // a few pixels at the border
+  CHECK(!with(20, 1e-4));
+  CHECK(with(30, 0));  // inputs that no sample has
+  CHECK(with(d, 0));
+}
+
+TEST(an_input_that_drowns_the_others_is_not_projected) {
+  Problem<float> p = random_problem<float>(60, 64, 30);
+  for (Index i = 0; i < p.n; ++i)  // of rank 3
+    for (Index k = 3; k < p.d; ++k) p.x[at(i * p.d + k)] = p.x[at(i * p.d + k % 3)];
+  Monitor monitor;
+  const Team team(1, monitor);
+  CHECK(make_form("auto", p, {"relu", 0}, {p.split()}, team).form->name() ==
+        std::string("projected"));
+  for (Index i = 0; i < p.n; ++i) p.x[at(i * p.d)] = 1.7e9f;
+  CHECK(make_form("auto", p, {"relu", 0}, {p.split()}, team).form->name() !=
+        std::string("projected"));
+}
+
+// Looking at the span takes what the primal form would: of the samples it is trained on.
+TEST(the_form_does_not_depend_on_what_else_is_evaluated) {
+  constexpr Index n = 19000, d = 450, m = 120;
+  const std::vector<float> x(at(n * d)), y(at(n)), W(at(m * d)), a(at(m));
+  const SplitView<float> train{n, d, x.data(), y.data(), nullptr, nullptr};
+  const SplitView<float> test{30000, d, nullptr, nullptr, nullptr, nullptr};  // not looked at
+  struct Chosen {};
+  const auto name = [&](const std::vector<SplitView<float>>& splits) {
+    Monitor monitor;
+    std::string chosen;
+    CHECK_THROWS(Chosen,
+                 (void)choose_form<float>("auto", {m, d, W.data(), a.data()},
+                                          activation_by_name("relu", 0), splits, false, nullptr,
+                                          Team(1, monitor), [&](const std::string& form, double) {
+                                            chosen = form;
+                                            throw Chosen{};
+                                          }));
+    return chosen;
+  };
+  CHECK(name({train}) == name({train, test}));
 }
 
 TEST(full_rank_is_seen_at_a_glance) {

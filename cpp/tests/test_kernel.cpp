@@ -182,3 +182,51 @@ TEST(a_nan_reaches_the_outputs) {
     for (Index i = 0; i < p.n; ++i) CHECK(std::isnan(got.f[at(i)]) == (i == 7));
   }
 }
+
+// A padding neuron has z = 0, and derivatives that those of the network may not have.
+TEST(padding_neurons_have_no_sums) {
+  constexpr Index n = 40, d = 3;
+  for (const Named& activation : {Named{"tanh", 0}, Named{"leaky_relu", 0.5}})
+    for (const Index m : {1, 5}) {
+      Problem<float> p = random_problem<float>(n, d, m);
+      std::fill(p.x.begin(), p.x.end(), 1e38f);
+      std::fill(p.W.begin(), p.W.end(), 1.0f);
+      Monitor monitor;
+      const Team team(1, monitor);
+      const Activation which = activation_by_name(activation.name, activation.slope);
+      Kernel<float> kernel(n, d, m, p.x.data(), which, which.homogeneous());
+      const Panels<float> net(p.net());
+      Buffer<float> sums(net.W.size());
+      std::vector<float> f(at(n)), r(at(n), 1.0f);
+      kernel.outputs(net, team, f.data());
+      bool clean = true;
+      kernel.gradient_sums(net, r.data(), team, sums.data(),
+                           [&](Index, const float* h, const float*) {
+                             for (Index k = 0; k < d; ++k)
+                               for (Index l = m; l < Kernel<float>::kPanel; ++l)
+                                 clean = clean && h[k * Kernel<float>::kPanel + l] == 0;
+                           });
+      CHECK(clean);
+    }
+}
+
+// Splits that are evaluated in turns share the memory in which outputs are summed.
+TEST(kernels_may_share_memory) {
+  const Problem<double> p = random_problem<double>(300, 7, 90),
+                        q = random_problem<double>(500, 7, 90, 2);
+  Monitor monitor;
+  const Team team(2, monitor);
+  const Activation relu = activation_by_name("relu", 0);
+  const Panels<double> net(p.net());
+  Kernel<double> one(p.n, 7, 90, p.x.data(), relu, false),
+      other(q.n, 7, 90, q.x.data(), relu, false);
+  std::vector<double> f(at(p.n)), g(at(q.n)), again(at(p.n));
+  one.outputs(net, team, f.data());
+  other.outputs(net, team, g.data());
+  other.share_memory(one);
+  std::vector<double> shared(at(q.n));
+  other.outputs(net, team, shared.data());
+  CHECK(same_bits(shared, g));
+  one.outputs(net, team, again.data());
+  CHECK(same_bits(again, f));
+}

@@ -18,8 +18,9 @@ class Observed {
     SplitView<T> split = p.weighted();
     split.clean_y = clean_y.data();
     const Activation which = activation_by_name(activation.name, activation.slope);
-    form_ = std::make_unique<PrimalForm<T>>(p.net(), which,
-                                            std::vector<SplitView<T>>{split, p.split()}, true);
+    Monitor monitor;
+    form_ = std::make_unique<PrimalForm<T>>(
+        p.net(), which, std::vector<SplitView<T>>{split, p.split()}, true, Team(1, monitor));
     objectives_ = {Objective<T>(spec, split), Objective<T>(spec, p.split())};
   }
 
@@ -31,7 +32,8 @@ class Observed {
     snapshot.weights = &form_->weights();
     snapshot.balance = balance_.data();
     for (Index k = 0; k < 2; ++k)
-      snapshot.splits.push_back({&objectives_[at(k)], form_->outputs(k, team), form_->signs(k)});
+      snapshot.splits.push_back(
+          {&objectives_[at(k)], form_->outputs(k, team), form_->signs(k, team)});
     std::vector<double> out(at(size), -7);
     request.name = name;
     find_observable<T>(name).evaluate(snapshot, request, split, team, out.data());

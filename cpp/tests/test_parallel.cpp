@@ -81,6 +81,36 @@ TEST(a_stop_ends_the_loop_and_is_polled_by_the_caller) {
   }
 }
 
+#ifdef __SSE2__
+// As PyTorch's set_flush_denormal(True) leaves the thread that calls it.
+TEST(all_threads_keep_small_numbers_and_the_caller_gets_its_own_way_back) {
+  constexpr unsigned kFlush = 0x8040;
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | kFlush);
+  volatile double small = 1e-300;
+  const auto kept = [&] { return small * 1e-20 > 0; };
+  bool all = true, flushed = !kept();
+  for (const int threads : {1, 2, 3, 5}) {
+    Monitor monitor;
+    std::vector<char> good(1000);
+    Team(threads, monitor).together([&](const Team& team) {
+      all = all && kept();
+      team.for_each(1000, [&](Index item, const Worker&) { good[at(item)] = kept() ? 1 : 0; });
+    });
+    for (const char one : good) all = all && one != 0;
+    flushed = flushed && !kept();
+    try {
+      Team(threads, monitor).together([](const Team&) { throw std::domain_error("no"); });
+    } catch (const std::domain_error&) {
+      flushed = flushed && !kept();
+    }
+  }
+  _mm_setcsr(before);
+  CHECK(all);
+  CHECK(flushed);
+}
+#endif
+
 TEST(many_threads_may_call_at_once) {
   std::vector<Index> sums(4);
   std::vector<std::thread> callers;

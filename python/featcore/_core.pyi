@@ -8,6 +8,8 @@ __version__: str
 
 _Float = NDArray[np.float64] | NDArray[np.float32]
 _Split = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]
+# (row, position, W, a, exponents)
+_OnRow = Callable[[int, int, NDArray[Any], NDArray[Any], NDArray[np.int64] | None], None]
 _Column = tuple[str, NDArray[np.float64] | None, int, bool, list[int], NDArray[np.float64]]
 
 def build_info() -> dict[str, Any]: ...
@@ -42,7 +44,7 @@ def descend(
     schedule: NDArray[np.int64],
     columns: list[_Column],
     steps: NDArray[np.int64],
-    on_row: Callable[[int, int, NDArray[Any], NDArray[Any]], None] | None,
+    on_row: _OnRow | None,
     progress: Callable[[int], None] | None,
     num_threads: int,
     form: str = ...,
@@ -62,9 +64,10 @@ def flow(
     times: NDArray[np.float64],
     columns: list[_Column],
     state: dict[str, NDArray[Any]] | None,
-    on_row: Callable[[int, int, NDArray[Any], NDArray[Any]], None] | None,
+    on_row: _OnRow | None,
     progress: Callable[[int], None] | None,
     num_threads: int,
     form: str = ...,
     memory: float = ...,
+    scales: tuple[NDArray[np.float64], NDArray[np.float64]] | None = ...,
 ) -> dict[str, Any]: ...

@@ -20,6 +20,7 @@ def float_array(
     dtype: DTypeLike | None = None,
     copy: bool = False,
     allow_empty: bool = False,
+    allow_minus_infinity: bool = False,
 ) -> NDArray[Any]:
     """Return `value` as a finite, C-contiguous float array of `ndim` axes.
 
@@ -61,8 +62,9 @@ def float_array(
         raise ValueError(f"{name} has shape {array.shape}; it must have {ndim} axes")
     if not allow_empty and array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}; no axis may be empty")
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    finite = np.isfinite(array) | (np.isneginf(array) & allow_minus_infinity)
+    if not finite.all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise ValueError(
             f"{name} has a non-finite entry {array[where]} at {where}; remove or replace it"
         )

@@ -166,7 +166,8 @@ def build_app() -> "typer.Typer":
 
         Options --shape, --dtype and --peer may be given several times. docs/benchmarks.md explains
         how to read the table. Exits with 0 if all went well, 1 if another library computes
-        something else, 2 for a bad argument or if the file cannot be written, 130 if interrupted.
+        something else, 2 for a bad argument, a shape that does not fit into memory, or if the file
+        cannot be written, 130 if interrupted.
         """
         try:
             plan = _bench_plan(shape, dtype, peer, threads, quick, growth, json)
@@ -465,6 +466,9 @@ def _bench(plan: _BenchPlan) -> int:
         except benchmark.DisagreementError as error:
             _say(f"featcore: {error}", error=True)
             return _A_CLAIM_FAILS
+        except MemoryError as error:
+            _say(f"featcore: {error}", error=True)
+            return _BAD_ARGUMENT
     _say(found.table())
     if plan.json is not None:
         try:

@@ -31,7 +31,8 @@ class TwoLayerNet:
     activation : Activation or str
         σ; ReLU by default, with σ'(0) = 0.
     log_scale : array_like, shape (m,), or float, optional
-        The real weights are exp(log_scale_j)·(w_j, a_j), which is how a scale of 1e-400 lives.
+        The real weights are exp(log_scale_j)·(w_j, a_j), which is how a scale of 1e-400 lives; `flow` carries such
+        networks as they are. -inf is the limit of vanishing weights, with directions and ratios from (w_j, a_j).
     copy : bool
         Copy `W` and `a` (the default). With False, C-contiguous float arrays are referenced: do not
         change them afterwards.
@@ -71,9 +72,9 @@ class TwoLayerNet:
             raise ValueError(f"a has shape {a.shape}; W has {m} neurons, so it must be ({m},)")
         if log_scale is not None:
             scalar = np.ndim(log_scale) == 0
-            exponents = float_array("log_scale", log_scale, ndim=0 if scalar else 1).astype(
-                np.float64
-            )
+            exponents = float_array(
+                "log_scale", log_scale, ndim=0 if scalar else 1, allow_minus_infinity=True
+            ).astype(np.float64)
             if exponents.shape not in ((), (m,)):
                 raise ValueError(
                     f"log_scale has shape {exponents.shape}; it must be a number or ({m},)"
@@ -210,6 +211,20 @@ class TwoLayerNet:
             self.log_scale,
             copy=False,
         )
+
+    @property
+    def underflows(self) -> bool:
+        """Whether weights of the dtype cannot hold the scaled weights because some are too small for it."""
+        if self.log_scale is None:
+            return False
+        try:
+            self.absorbed()
+        except ValueError:
+            largest = np.maximum(np.abs(self.W).max(axis=1), np.abs(self.a)).astype(np.float64)
+            with np.errstate(divide="ignore"):
+                sizes = self.log_scale + np.log(np.maximum(largest, 1.0))
+            return bool(sizes.max() <= math.log(float(np.finfo(self.dtype).max)) / 2)
+        return False
 
     def absorbed(self) -> TwoLayerNet:
         """Return the same network with `log_scale` multiplied into W and a.

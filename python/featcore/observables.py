@@ -19,6 +19,7 @@ smoothed_margin     split                     u with l(u) = Σ_i w_i l_i, over |
                                               (Lyu and Li 2020); logistic and exponential loss
 margins             sample                    y_i f_i of the training samples
 norms               neuron                    |w_j|
+log_norms           neuron                    ln |w_j|, right where |w_j| underflows; -inf for a zero neuron
 head                neuron                    a_j
 patterns            split                     number of distinct activation patterns among the neurons
 dead                split                     number of neurons inactive on every sample
@@ -26,6 +27,10 @@ stable_rank                                   |W|_F² / |W|_2²
 balance_drift                                 max_j |(a_j² - |w_j|²) - its value at the start of the run|
 weights             neuron, dim               W itself
 =================== ========================= ===========================================================
+
+Of a network with a `log_scale` that no dtype holds, sizes (outputs, norms, head, singular values, weights) underflow to
+0 as they do in truth; what has no scale (cosines, alignment, stable rank, patterns, accuracy, normalised margin) and
+log_norms are right at any scale. In the limit, log_scale = -inf, log_norms are relative to what vanishes: ln(|w_j|/ε).
 """
 
 from __future__ import annotations
@@ -267,14 +272,18 @@ def evaluate(
     1.25
     """
     check_net(net)
-    net = net.absorbed()
-    observable = get(observable)
     loss = losses.get(loss)
+    observable = get(observable)
+    scaled = net.underflows and net.activation.homogeneous and loss.name != "hinge"
+    if not scaled:
+        net = net.absorbed()
     check_match(net, data, loss if observable.kind in _NEED_LOSS else None)
     check(observable, net, {"data": data}, loss)
-    columns = Columns((observable,), net, {"data": data}, rows=1)
+    columns = Columns((observable,), net, {"data": data}, rows=1 + scaled)
     if observable.kind is None:
         columns.on_row(0, net)
+    elif scaled:
+        _evaluate_scaled(columns, net, data, loss, resolve_threads(num_threads))
     else:
         *_, error, _ = core.descend(
             net.W.copy(),
@@ -298,6 +307,33 @@ def evaluate(
     if observable.per_split:
         value = value[0]
     return value if value.ndim else value.item()
+
+
+def _evaluate_scaled(
+    columns: Columns, net: TwoLayerNet, data: Dataset, loss: Loss, num_threads: int
+) -> None:
+    """Fill the first row of the columns with that of a flow to t = 0, which has room for one more."""
+    assert net.log_scale is not None
+    result = core.flow(
+        net.W.copy(),
+        net.a.copy(),
+        net.activation.name,
+        net.activation.slope,
+        [(data.x, data.y, data.clean_y, data.weights)],
+        (loss.name, True, 0.0, 0.0),
+        balance(net),
+        "event",
+        (0.0, 0.0, 1e-6, 0.0, 0.0, 1.0, 1.0, -np.inf, -np.inf, np.inf, 1, 0),
+        np.zeros(1),
+        columns.native(),
+        None,
+        None,
+        None,
+        num_threads,
+        scales=(net.log_scale, np.ones(net.width)),
+    )
+    if result["error"] is not None:  # a signal: the value is not there
+        raise result["error"]
 
 
 def balance(net: TwoLayerNet) -> NDArray[np.float64]:
@@ -538,4 +574,8 @@ def _direction_dim(observable: Observable) -> str:
 
 
 def _weights(net: TwoLayerNet, _data: Dataset) -> NDArray[Any]:
-    return net.W
+    if net.log_scale is None:
+        return net.W
+    with np.errstate(over="ignore", under="ignore"):
+        real: NDArray[Any] = (np.exp(net.log_scale)[:, None] * net.W).astype(net.dtype)
+    return real

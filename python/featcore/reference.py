@@ -360,11 +360,18 @@ def _smoothed_margin(
         )
     W, a = _weights(net)
     squares = float(np.sum(W**2) + np.sum(a**2))
-    return margin / squares if squares > 0 else 0.0
+    if squares > 0:
+        return margin / squares
+    return -math.inf if margin < 0 else 0.0
 
 
 def _norms(net: TwoLayerNet, data: Dataset, **_: Any) -> Array:
     return _row_norms(_weights(net)[0])
+
+
+def _log_norms(net: TwoLayerNet, data: Dataset, **_: Any) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.log(_row_norms(_float64(net.W))) + (0 if net.log_scale is None else net.log_scale)
 
 
 def _head(net: TwoLayerNet, data: Dataset, **_: Any) -> Array:
@@ -449,6 +456,7 @@ observables: Mapping[str, Callable[..., Any]] = {
     "smoothed_margin": _smoothed_margin,
     "margins": _margins,
     "norms": _norms,
+    "log_norms": _log_norms,
     "head": _head,
     "cosines": _cosines,
     "alignment": _alignment,

@@ -1,7 +1,7 @@
 """Runs to and from netCDF-4: self-describing, nothing pickled.
 
-Groups of a file: `/history` (as `run.history`), `/net` (W, a), `/state`, `/directions` (of the observables that
-have them), `/events` (of a flow, if kept). Settings, outcome and observables are JSON attributes of the root.
+Groups of a file: `/history` (as `run.history`), `/net` (W, a, log_scale), `/state`, `/directions` (of the observables
+that have them), `/events` (of a flow, if kept). Settings, outcome and observables are JSON attributes of the root.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def save(run: Run, path: str | Path) -> None:
     history = run.history
     root.attrs["outcome"] = json.dumps({**asdict(run.outcome), "counts": dict(run.outcome.counts)})
     net = xr.Dataset({"W": (("neuron", "dim"), run.net.W), "a": ("neuron", run.net.a)})
+    if run.net.log_scale is not None:
+        net["log_scale"] = ("neuron", run.net.log_scale)
     state = xr.Dataset(
         {name: ([f"{name}_{k}" for k in range(v.ndim)], v) for name, v in run.state.arrays.items()},
         attrs={"version": run.state.version, "form": run.state.form, "step": run.state.step},
@@ -151,7 +153,13 @@ def _run(
     settings = json.loads(root.attrs["settings"])
     observed = tuple(_restore(spec, directions) for spec in json.loads(root.attrs["observables"]))
     return Run(
-        net=TwoLayerNet(net["W"].values, net["a"].values, activation, copy=False),
+        net=TwoLayerNet(
+            net["W"].values,
+            net["a"].values,
+            activation,
+            net["log_scale"].values if "log_scale" in net else None,
+            copy=False,
+        ),
         outcome=Outcome(**json.loads(root.attrs["outcome"])),
         settings=settings,
         state=State(

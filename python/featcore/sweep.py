@@ -540,4 +540,10 @@ def _stacked(histories: Sequence[xr.Dataset]) -> xr.Dataset:
     }
     if stepwise:
         coords["step"] = ("time", steps)
+    if any("relative_time" in history.coords for history in histories):
+        relative = np.full((count, len(times)), np.nan)
+        for k, history in enumerate(histories):
+            if "relative_time" in history.coords:
+                relative[k] = times / history.attrs["log_inverse_epsilon"]
+        coords["relative_time"] = (("member", "time"), relative)
     return xr.Dataset(variables, coords)

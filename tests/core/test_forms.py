@@ -626,6 +626,45 @@ def test_the_form_is_chosen_by_shape_and_rank(shape, rank, expected):
     assert_same(run, by_name)
 
 
+def far_units(dtype=np.float32):
+    """Return a problem with a time stamp among its inputs, which the weights switch off."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((100, 40))
+    x[:, 0] = 1.7e9 + 1e6 * rng.standard_normal(100)
+    W = rng.standard_normal((64, 40))
+    W[:, 0] = 0
+    net = fc.TwoLayerNet(W.astype(dtype), np.resize([0.125, -0.125], 64).astype(dtype))
+    return net, fc.Dataset(x, np.sign(x[:, 1])).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [30, 100])
+def test_an_input_in_other_units_does_not_drown_the_rest(n, dtype):
+    """The projected form would: it rounds at the size of |w||x|."""
+    net, data = far_units(dtype)
+    data = fc.Dataset(data.x[:n], data.y[:n])
+    options = {"step_size": 0.1, "steps": 30, "train": ("a",)}
+    expected = reference.descend(net, data, **options)
+    run = fc.descend(net, data, **options)
+    assert run.outcome.form != "projected"
+    np.testing.assert_allclose(run.net.a, expected.a, rtol=0, atol=100 * EPS[np.dtype(dtype)])
+
+
+def test_a_split_that_is_evaluated_does_not_change_the_run():
+    """Looking at the rank is allowed the memory of the run: that of training."""
+    n, d, m = 19_000, 450, 120
+    x = np.ones((n, d), np.float32)
+    data = fc.Dataset(x, np.resize([1.0, -1.0], n).astype(np.float32))
+    test = fc.Dataset(np.ones((30_000, d), np.float32), np.ones(30_000, np.float32))
+    net = make_net(m, d, 0, activation=fc.ReLU(), dtype=np.float32)
+    alone, run = (
+        fc.descend(net, data, step_size=0.01, steps=1, evaluate=evaluate)
+        for evaluate in ({}, {"test": test})
+    )
+    assert run.outcome.form == alone.outcome.form
+    np.testing.assert_array_equal(run.net.W, alone.net.W)
+
+
 def test_an_unknown_form_is_named():
     net, data = wide(3, 4, 5)
     with pytest.raises(ValueError, match="form='dual'"):

@@ -21,7 +21,7 @@ import numpy as np
 import featcore as fc
 from featcore.dynamics import descent
 
-n, d, m, form, dtype, others, rank, parts = json.loads(sys.argv[1])
+n, d, m, form, dtype, others, rank, parts, splits, observe = json.loads(sys.argv[1])
 
 def problem(n, d, m):
     rng = np.random.default_rng(0)
@@ -30,7 +30,7 @@ def problem(n, d, m):
     return fc.TwoLayerNet.gaussian(m, d, 0.1, seed=0, dtype=np.dtype(dtype)), data
 
 def run(net, data, evaluate):
-    options = dict(step_size=0.1, evaluate=evaluate, num_threads=2, observe=["loss", "norms"])
+    options = dict(step_size=0.1, evaluate=evaluate, num_threads=2, observe=["loss", "norms", *observe])
     return fc.descend(net, data, steps=2, form=form, **options)
 
 def resident(field):
@@ -40,7 +40,7 @@ def resident(field):
 
 run(*problem(5, 4, 3), None)  # what is loaded once
 net, data = problem(n, d, m)
-evaluate = {"test": problem(others, d, m)[1]} if others else None
+evaluate = {f"test {k}": problem(others, d, m)[1] for k in range(splits)} if others else None
 messages = []
 free = descent.free_memory
 for little in (0.0, 8.01 * n * d):  # enough for looking at the span
@@ -62,9 +62,9 @@ json.dump(dict(grown=resident("VmHWM") - before, messages=messages), sys.stdout)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def measured(n, d, m, form, dtype="float64", *, others=0, rank=0, parts=1):
+def measured(n, d, m, form, dtype="float64", *, others=0, rank=0, parts=1, splits=1, observe=()):
     """Return by how many bytes the peak grew, and how many were asked for."""
-    arguments = json.dumps([n, d, m, form, dtype, others, rank, parts])
+    arguments = json.dumps([n, d, m, form, dtype, others, rank, parts, splits, list(observe)])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, arguments],
         # freed memory goes back at once
@@ -93,6 +93,8 @@ CASES = [
     ((3000, 800, 6000, "projected"), {"rank": 300}),
     ((3000, 800, 6000, "projected"), {"rank": 300, "parts": 2}),
     ((1000, 2000, 1000, "projected"), {"rank": 100, "others": 5000}),
+    ((131_072, 3, 512, "primal"), {"others": 131_072, "splits": 6}),
+    ((200_000, 2, 500, "primal"), {"others": 200_000, "splits": 4}),
 ]
 
 
@@ -111,6 +113,13 @@ def test_the_primal_form_keeps_one_bit_a_pair(dtype):
     grown, _ = measured(n, d, m, "primal", dtype)
     copies = 4 * m * d * np.dtype(dtype).itemsize  # three of its own, one that is returned
     assert grown <= n * m / 8 + 64 * MIB + copies  # a matrix of numbers would be 640 MB, or 320
+
+
+@linux
+def test_counting_patterns_takes_no_second_bit_a_pair():
+    n, d, m = 30_000, 3, 30_000
+    grown, _ = measured(n, d, m, "primal", observe=["patterns", "dead"])
+    assert grown <= n * m / 8 + 64 * MIB + 4 * m * d * 8
 
 
 # --- a run that does not fit
@@ -158,3 +167,30 @@ def test_a_run_that_no_longer_fits_is_not_lost(monkeypatch):
             run.continue_(2)
     whole = fc.descend(net, data, step_size=0.1, steps=4)
     assert run.continue_(2).net.W.tobytes() == whole.net.W.tobytes()
+
+
+@linux
+def test_outputs_and_gradients_that_do_not_fit_say_how_much_they_need():
+    code = """
+import re, resource
+from pathlib import Path
+import numpy as np
+import featcore as fc
+net = fc.TwoLayerNet.gaussian(8000, 1000, 1.0)
+data = fc.Dataset(np.ones((4, 1000)), np.ones(4))
+grown = dict(re.findall(r"(\\w+):\\s+(\\d+) kB", Path("/proc/self/status").read_text()))
+limit = 1024 * int(grown["VmSize"]) + 40 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for call in (lambda: net(data.x, num_threads=1), lambda: fc.loss_and_grad(net, data, num_threads=1)):
+    try:
+        call()
+    except MemoryError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("this needs up to 0.182 GiB beyond its data (n=4, d=1000, m=8000)")

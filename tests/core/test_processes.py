@@ -176,3 +176,36 @@ def test_torch_may_live_in_the_same_process(first):
         assert torch.equal(torch.ones(500, 500) @ torch.ones(500, 500), product)
         assert bits(2) == together
     """)
+
+
+@needs_torch
+def test_flushing_small_numbers_elsewhere_changes_nothing():
+    """`torch.set_flush_denormal` speaks for the thread that calls it, and would for no other of a team."""
+    run(
+        """
+        import torch
+        n, d, m = 600, 30, 400
+        x = rng.standard_normal((n, d)).astype(np.float32)
+        W = (1e-20 * rng.standard_normal((m, d))).astype(np.float32)
+        a = (1e-20 * rng.choice([-1.0, 1.0], m)).astype(np.float32)
+        tiny = fc.TwoLayerNet(W, a)
+        y = (1e-37 * rng.choice([-1, 1], n)).astype(np.float32)
+        small = fc.Dataset(x, y)
+        def everything(threads):
+            options = dict(num_threads=threads, observe=["loss", "norms", "objective"])
+            found = [tiny(x, num_threads=threads)]
+            for form in ("primal", "gram", "projected"):
+                done = fc.descend(tiny, small, "squared", step_size=1e38, steps=4, form=form, **options)
+                found += [done.net.W, done.history.norms.values, done.history.objective.values]
+            value, gradient = fc.loss_and_grad(tiny, small, "squared", num_threads=threads)
+            done = fc.flow(tiny, small, "squared", t_end=1e38, method="rk4", step_size=5e37, rtol=1e-4, **options)
+            found += [np.float64(value), gradient.W, gradient.a, done.net.W]
+            return b"".join(np.asarray(each).tobytes() for each in found)
+        before = everything(1)
+        assert np.abs(W @ x.T).max() * np.abs(a).max() < 1.17e-38  # small numbers indeed
+        assert torch.set_flush_denormal(True)
+        for threads in (1, 2, 3, 5):
+            assert everything(threads) == before
+        assert (torch.tensor([1e-310], dtype=torch.float64) * 1).item() == 0  # as it was asked for
+        """
+    )

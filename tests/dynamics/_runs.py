@@ -15,6 +15,7 @@ NATIVE = (
     "smoothed_margin",
     "margins",
     "norms",
+    "log_norms",
     "head",
     "stable_rank",
     "balance_drift",

@@ -544,6 +544,17 @@ def test_a_network_that_overflows_from_the_start_takes_no_step():
     assert run.history.step.values.tolist() == [0]
 
 
+@pytest.mark.parametrize("width", [1, 5, 64])
+def test_neurons_that_fill_up_a_panel_end_no_run(width):
+    """Derivatives are 0 at the weights, but would overflow where they are 1: at weights of 0."""
+    data = fc.Dataset(np.full((40, 3), 1e38, np.float32), np.ones(40, np.float32))
+    net = fc.TwoLayerNet(
+        np.ones((width, 3), np.float32), np.full(width, 0.1, np.float32), fc.Tanh()
+    )
+    run = fc.descend(net, data, step_size=0.1, steps=3, reduction="sum", train=("W",))
+    assert run.outcome.status == "reached_end"
+
+
 def test_the_exponential_loss_of_a_weightless_sample_may_overflow():
     net, data = problem()
     x = data.x.copy()

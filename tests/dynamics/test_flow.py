@@ -309,8 +309,7 @@ def test_tsit5_has_the_accuracy_it_is_asked_for_without_kinks():
 
 def test_the_hinge_loss_is_followed_by_a_method_that_says_what_it_is_worth():
     net, data = problem(20, 3, 10)
-    run = fc.flow(net, data, "hinge", t_end=2.0, rtol=1e-4)
-    assert run.settings["method"] == "tsit5"
+    run = fc.flow(net, data, "hinge", t_end=2.0, rtol=1e-4, method="tsit5")
     assert "steps over the kinks of relu and the hinge loss: its error is about √rtol" in str(
         run.outcome
     )
@@ -433,7 +432,7 @@ def test_an_observer_that_raises_loses_nothing():
         ({"t_end": 1.0, "max_steps": 0}, "max_steps"),
         ({"t_end": 1.0, "train": ("b",)}, "train"),
         ({"t_end": 1.0, "record": fc.Recording.every(2)}, "record"),
-        ({"t_end": 1.0, "loss": "hinge", "method": "event"}, "hinge"),
+        ({"t_end": 1.0, "loss": "hinge", "method": "event", "weight_decay": 1.0}, "hinge"),
     ],
 )
 def test_bad_input_is_named(options, words):

@@ -154,3 +154,58 @@ def test_entry_times_at_vanishing_scale(mu, theta):
     assert (int(entry.neuron), int(entry["sample"]), int(entry.kind)) == (0, 1, 1)
     time = math.log(math.tan(theta / 2) / math.tan(alpha / 2))
     assert float(entry.time) == pytest.approx(time, rel=1e-6)
+
+
+@pytest.mark.parametrize("rtol", [1e-3, 1e-6, 1e-9, 1e-12])
+@pytest.mark.parametrize("frozen", [{"train": ("W",)}, {"layer_rates": {"W": 1.0, "a": 0.0}}])
+@pytest.mark.parametrize(
+    ("a", "w", "decay", "time"),
+    [(1e-3, 1.0, 0.5, 20.0), (0.1, 0.3, 2.0, 5.0), (1e-2, 1.0, 1e-2, 1e3)],
+)
+def test_weights_decay_beside_a_frozen_head(a, w, decay, time, frozen, rtol):
+    """Linear: dw/dt = a (1 - a w) - decay w."""
+    run = fc.flow(
+        fc.TwoLayerNet([[w]], [a]),
+        fc.Dataset([[1.0]], [1.0]),
+        "squared",
+        t_end=time,
+        rtol=rtol,
+        weight_decay=decay,
+        record=NOTHING,
+        **frozen,
+    )
+    rate = a * a + decay
+    expected = a / rate + (w - a / rate) * math.exp(-rate * time)
+    assert run.net.W[0, 0] == pytest.approx(expected, rel=20 * rtol + 1e-12)
+
+
+@pytest.mark.parametrize("slope", [1.5, 3.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_slopes_above_one(slope, sign):
+    """On one sample of one sign a leaky neuron is a linear mode: f = c a w with c = 1 or the slope."""
+    w, goal, time = 0.1, 2.0, 1.5
+    run = fc.flow(
+        fc.TwoLayerNet([[sign * w]], [sign * w], fc.LeakyReLU(slope)),
+        fc.Dataset([[1.0]], [goal]),
+        "squared",
+        t_end=time,
+        rtol=1e-9,
+        record=NOTHING,
+    )
+    k = 1.0 if sign > 0 else slope
+    growth = math.exp(2 * goal * k * time)
+    expected = goal * growth / (goal / (k * w * w) - 1 + growth)
+    assert k * run.net.W[0, 0] * run.net.a[0] == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("rate", [1e-30, 1e-10, 1.0, 1e10, 1e30])
+def test_layer_rates_are_a_unit_of_time(rate):
+    rng = np.random.default_rng(0)
+    data = fc.Dataset(rng.standard_normal((12, 3)), rng.choice([-1.0, 1.0], 12))
+    net = fc.TwoLayerNet.balanced(width=6, dim=3, scale=0.3, seed=1)
+    plain = fc.flow(net, data, t_end=5.0, rtol=1e-8, record=NOTHING)
+    other = fc.flow(
+        net, data, t_end=5.0 / rate, rtol=1e-8, record=NOTHING, layer_rates={"W": rate, "a": rate}
+    )
+    np.testing.assert_allclose(other.net.W, plain.net.W, rtol=0, atol=1e-7)
+    assert other.outcome.counts["accepted"] <= plain.outcome.counts["accepted"] + 2

@@ -105,7 +105,11 @@ def test_no_members():
         ({"steps": 5}, TypeError, "steps= is no argument of flow; it takes t_end"),
         ({"t_end": -1.0}, ValueError, "member 0: t_end"),
         ({"record": fc.Recording.every(2)}, ValueError, "member 0: record counts steps"),
-        ({"loss": "hinge", "method": "event"}, ValueError, "member 0: .*hinge"),
+        (
+            {"loss": "hinge", "method": "event", "weight_decay": 1.0},
+            ValueError,
+            "member 0: .*hinge",
+        ),
         ({"max_steps": 0}, ValueError, "member 0: max_steps"),
         ({"nets": [*nets(2), *nets(1, d=5)]}, ValueError, "member 2: data has dimension 4"),
     ],

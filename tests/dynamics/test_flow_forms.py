@@ -693,6 +693,24 @@ def test_inputs_that_no_sample_has_do_not_count():
     assert fc.flow(net, data, t_end=0.1).outcome.form == "projected"
 
 
+def test_an_input_in_other_units_does_not_drown_the_rest():
+    """The projected form would: it rounds at the size of |w||x|."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((30, 40))
+    x[:, 0] = 1.7e9 + 1e6 * rng.standard_normal(30)
+    W = rng.standard_normal((20, 40))
+    W[:, 0] = 0
+    net = fc.TwoLayerNet(W.astype(np.float32), np.resize([0.1, -0.1], 20).astype(np.float32))
+    data = fc.Dataset(x, np.sign(x[:, 1])).astype(np.float32)
+    options = {"t_end": 0.2, "train": ("a",), "method": "rk4", "step_size": 0.05, "rtol": 1e-4}
+    run, primal = (fc.flow(net, data, form=form, **options) for form in ("auto", "primal"))
+    assert run.outcome.form == "primal"
+    assert same_net(run.net, primal.net)
+    x[:, 0] /= 1e8
+    alike = fc.Dataset(x, data.y.astype(np.float64)).astype(np.float32)
+    assert fc.flow(net, alike, **options).outcome.form == "projected"
+
+
 def test_other_forms_are_refused_by_name():
     net, data = wide(3, 4, 5)
     with pytest.raises(ValueError, match=r"form='gram' iterates pre-activations.*form='projected'"):

@@ -352,3 +352,27 @@ def test_continuing_is_checked_too():
         run.continue_(t_end=2.0, data=problem(5, 2, 3, seed=1)[1])
     with pytest.raises(ValueError, match="observe has"):
         run.continue_(t_end=2.0, observe=["norms"])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_neurons_that_slide_into_zero_do_not_stop_the_others(seed):
+    """Small weights beside large heads on labels that contradict: many neurons end in w = 0 early on."""
+    rng = np.random.default_rng([5, 244 + seed])
+    n, d, m = int(rng.integers(3, 30)), int(rng.integers(2, 5)), int(rng.integers(1, 10))
+    data = fc.Dataset(rng.standard_normal((n, d)), rng.choice([-1.0, 1.0], n))
+    net = fc.TwoLayerNet(1e-3 * rng.standard_normal((m, d)), rng.choice([-1.0, 1.0], m))
+    for rtol in (1e-6, 1e-10):
+        run = fc.flow(net, data, t_end=3.0, rtol=rtol, record=fc.Recording.at([]))
+        assert run.outcome.status == "reached_end"
+
+
+@pytest.mark.parametrize("rtol", [1e-6, 1e-9, 1e-12, 1e-13])
+def test_a_dead_network_is_left_alone_in_few_steps(rtol):
+    rng = np.random.default_rng(3)
+    x = np.abs(rng.standard_normal((3, 2)))
+    net = fc.TwoLayerNet(-np.abs(rng.standard_normal((2, 2))), [1.0, -1.0])
+    data = fc.Dataset(x, [1.0, -1.0, 0.5])
+    run = fc.flow(net, data, "squared", t_end=1e6, rtol=rtol, record=fc.Recording.at([]))
+    assert run.outcome.status == "reached_end"
+    assert run.outcome.counts["accepted"] <= 30
+    np.testing.assert_array_equal(run.net.W, net.W)

@@ -29,6 +29,7 @@ DIMS = {
     "smoothed_margin": ("time", "split"),
     "margins": ("time", "sample"),
     "norms": ("time", "neuron"),
+    "log_norms": ("time", "neuron"),
     "head": ("time", "neuron"),
     "patterns": ("time", "split"),
     "dead": ("time", "split"),

@@ -202,13 +202,14 @@ def test_absorbed_is_the_same_function():
     assert net().absorbed().sha256() == net().sha256()
 
 
-@pytest.mark.parametrize("log_scale", [-400, -1000.0, 400, [0, 0, 0, 0, 0, -500]])
+@pytest.mark.parametrize("log_scale", [-400, -1000.0, -np.inf, 400, [0, 0, 0, 0, 0, -500]])
 def test_scales_that_weights_cannot_hold_are_refused(log_scale):
     n = fc.TwoLayerNet(net().W, net().a, log_scale=log_scale)
     with pytest.raises(ValueError, match="log_scale between"):
         n.absorbed()
-    with pytest.raises(ValueError, match="log_scale between"):
-        n(np.ones((1, 4)))
+    if np.ndim(log_scale) == 0:  # else the others can be heard: see test_flow_vanishing.py
+        with pytest.raises(ValueError, match="log_scale between"):
+            n(np.ones((1, 4)))
 
 
 def test_absorbing_does_not_lose_weights_silently():

@@ -20,8 +20,8 @@ namespace detail {
 
 using Pair = double __attribute__((vector_size(16)));
 
-// Sign of <v, u>, exact save for underflow: rounded products keep their order, and where they tie
-// the rounding errors decide.
+// Sign of <v, u>, exact unless the rounding errors of the products underflow: rounded products keep
+// their order, and where they tie these errors decide.
 inline int side_of(Pair v, Pair u) {
   const double left = v[0] * u[0];
   const double right = -(v[1] * u[1]);
@@ -53,7 +53,30 @@ class Arcs {
   // Of one of the two passes.
   static double flops(Index n, Index m) { return 40.0 * static_cast<double>(n + m); }
 
-  // `x` is (n, 2), finite and not all 0; sigma' is 1 where z > 0 and `slope` elsewhere.
+  // Of memory, without signs, at most.
+  static double bytes(Index n, Index m) {
+    const double pairs = std::max<double>(kBudget, kTables * static_cast<double>(n + 1));
+    return sizeof(Pair) * (pairs + 3.0 * static_cast<double>(n)) +
+           16.0 * static_cast<double>(n + m);
+  }
+
+  // Whether all signs of products with the samples x, (n, 2), are found exactly, whatever the
+  // weights: finite samples, not all 0, neither input of one drowned by the other.
+  static bool orders(Index n, const T* x) {
+    bool something = false;
+    for (Index i = 0; i < n; ++i) {
+      const double u = std::abs(static_cast<double>(x[2 * i]));
+      const double v = std::abs(static_cast<double>(x[2 * i + 1]));
+      if (!std::isfinite(u) || !std::isfinite(v)) return false;
+      const double most = std::max(u, v);
+      const double least = std::min(u, v);
+      if (least > 0 && std::ilogb(most) - std::ilogb(least) > kMostApart) return false;
+      something = something || most > 0;
+    }
+    return something;
+  }
+
+  // `x` is (n, 2), and in order; sigma' is 1 where z > 0 and `slope` elsewhere.
   Arcs(Index n, Index m, const T* x, double slope) : n_(n), shape_{m, 2}, slope_(slope) {
     std::vector<Pair> lines(at(n));
     for (Index i = 0; i < n; ++i) {
@@ -64,8 +87,7 @@ class Arcs {
         continue;
       }
       order_.push_back(i);
-      int exponent = 0;  // scaled, angles stay and products do not underflow
-      std::frexp(size, &exponent);
+      const int exponent = std::ilogb(size);  // scaled to [1, 2), exactly: see search()
       const double sign = is_turned(u) ? -1 : 1;
       lines[at(i)] = Pair{sign * std::ldexp(u[0], -exponent), sign * std::ldexp(u[1], -exponent)};
     }
@@ -123,26 +145,33 @@ class Arcs {
   }
 
   // Of the pre-activations of the last outputs.
-  const Signs<T>& signs() {
+  const Signs<T>& signs(const Team& whole_team) {
     if (!signs_are_old_) return signs_;
-    signs_ = Signs<T>(n_, shape_.m);
-    for (Index j = 0; j < shape_.m; ++j) {
-      using Word = typename Signs<T>::Word;
-      Word* words = signs_.panel(j / kPanel);
-      const Word bit = static_cast<Word>(Word(1) << (j % kPanel));
-      const Place place = places_[at(j)];
-      const Index turned = place.after >= stride();
-      const Index after = place.after - turned * stride();
-      const Index before = place.before - (1 - turned) * stride();
-      for (Index t = 0; t < count_; ++t)
-        if (turned_[at(t)] == turned ? t >= after : t < before)
-          words[order_[at(t)]] = static_cast<Word>(words[order_[at(t)]] | bit);
-    }
+    using Word = typename Signs<T>::Word;
+    if (signs_.empty()) signs_ = Signs<T>(n_, shape_.m);
+    const double work = 2.0 * static_cast<double>(n_) * kPanel;
+    const Team team = whole_team.for_work(work * static_cast<double>(shape_.panels()));
+    team.for_each(shape_.panels(), [&](Index p, const Worker& worker) {
+      Word* words = signs_.panel(p);
+      std::fill_n(words, n_, Word(0));
+      for (Index l = 0; l < shape_.neurons(p); ++l) {
+        if (worker.stop(work / kPanel)) return;
+        const Word bit = static_cast<Word>(Word(1) << l);
+        const Place place = places_[at(p * kPanel + l)];
+        const Index turned = place.after >= stride();
+        const Index after = place.after - turned * stride();
+        const Index before = place.before - (1 - turned) * stride();
+        for (Index t = 0; t < count_; ++t)
+          if (turned_[at(t)] == turned ? t >= after : t < before)
+            words[order_[at(t)]] = static_cast<Word>(words[order_[at(t)]] | bit);
+      }
+    });
     signs_are_old_ = false;
     return signs_;
   }
 
  private:
+  static constexpr int kMostApart = 400;  // two inputs of a sample, in powers of two
   static constexpr Index kFewSamples = 32;
   static constexpr Index kFewNeurons = 32;
   static constexpr Index kMostSamples = 250'000;
@@ -202,6 +231,9 @@ class Arcs {
 
   // Outwards from position t in strides that double, then by halves between the last two.
   Place search(Pair v, Index t, std::int32_t own, std::int32_t other) const {
+    // A line has one entry in [1, 2) and one of at least 2^-kMostApart, or 0. With v above 2^-500
+    // products that tie are then above 2^-900, and their rounding errors numbers.
+    if (std::max(std::abs(v[0]), std::abs(v[1])) < 0x1p-500) v *= 0x1p600;
     const auto below = [v](const Pair& u) { return detail::side_of(v, u) < 0; };
     const auto not_above = [v](const Pair& u) { return detail::side_of(v, u) <= 0; };
     Index first = t;  // all before it lie below

@@ -68,6 +68,7 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
     throw std::invalid_argument("step_size must be positive and finite");
   if (options.first_step < 0 || options.last_step < options.first_step)
     throw std::invalid_argument("steps must be non-negative");
+  const DefaultFloats floats;
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   const Objective<T>& objective = objectives.front();
@@ -105,7 +106,7 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
       const T* outputs =
           k == 0 ? f : (recorder.needs_split(split) ? form.outputs(split, team) : nullptr);
       snapshot.splits.push_back(
-          {&objectives[k], outputs, recorder.needs_signs() ? form.signs(split) : nullptr});
+          {&objectives[k], outputs, recorder.needs_signs() ? form.signs(split, team) : nullptr});
     }
     recorder.record(step, snapshot, team);
   };

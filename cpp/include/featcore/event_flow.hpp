@@ -17,7 +17,9 @@
 #include "featcore/flow_point.hpp"
 #include "featcore/form.hpp"
 #include "featcore/neuron_path.hpp"
+#include "featcore/neuron_scales.hpp"
 #include "featcore/objective.hpp"
+#include "featcore/weights.hpp"
 
 namespace featcore {
 
@@ -27,6 +29,9 @@ struct EventFlowOptions {
   Rates rates;
   // |z| up to this many |w| |x| is a zero at the start: what rounding of the weights leaves of one.
   double zero = 0;
+  // Of the neurons, whose weights are then mantissas; must outlive the flow. Null for plain
+  // weights.
+  const NeuronScales* scales = nullptr;
 };
 
 struct FlowCounts {
@@ -52,6 +57,9 @@ struct EventFlowState {
   int trusted = 0;   // terms that extrapolate best
   double ratio = 0;  // of its error to what was allowed
   T rest = 1;        // what is left of weights that only decay
+  // With scales only: see NeuronScales, (m), and |v| of the fastest neuron of the last step.
+  std::vector<std::int64_t> exponents;
+  double fastest = 0;
 };
 
 template <class T>
@@ -92,6 +100,10 @@ class EventFlow {
     for (int q = 1; q < grid_.points(); ++q) points_.push_back(grid_.at(q));
     state_.W.assign(net.W, net.W + m_ * d_);
     state_.a.assign(net.a, net.a + m_);
+    if (options.scales) {
+      state_.exponents.assign(size(m_), 0);
+      renormalise(state_);
+    }
   }
 
   EventFlow(const EventFlow&) = delete;
@@ -103,7 +115,8 @@ class EventFlow {
     const bool fits = state.W.size() == size(m_ * d_) && state.a.size() == size(m_) &&
                       state.sides.size() == size(m_ * samples_.n()) && state.f.size() == size(n_) &&
                       state.legendre.size() == size(n_ * kTerms) && state.trusted >= 0 &&
-                      state.trusted <= grid_.terms();
+                      state.trusted <= grid_.terms() &&
+                      state.exponents.size() == (options_.scales ? size(m_) : 0);
     if (!fits) throw std::invalid_argument("the state is not of this flow");
     state_ = std::move(state);
     begun_ = true;
@@ -140,7 +153,7 @@ class EventFlow {
                                   w.data() + q * samples_.padded_d());
                 samples_.multiply(w.data(), samples_.padded_d(), rows, z.data());
               }
-              const T a = state_.a[size(j)];
+              const T a = static_cast<T>(share(state_, j) * static_cast<double>(state_.a[size(j)]));
               const T least =
                   static_cast<T>(options_.zero * detail::norm(state_.W.data() + j * d_,
                                                               options_.zero > 0 ? d_ : 0));
@@ -169,6 +182,7 @@ class EventFlow {
   Step step(const Team& team) {
     start();
     double h = std::min(state_.step > 0 ? state_.step : first_step(), kLongest);
+    if (options_.scales) h = std::min(h, longest_step());
     for (;;) {
       if (!(h > kShortest * state_.time) || h < kLeast)
         return finite_ ? Step::underflow : Step::non_finite;
@@ -191,6 +205,7 @@ class EventFlow {
     looked_.W.resize(state_.W.size());
     looked_.a.resize(state_.a.size());
     looked_.sides.resize(state_.sides.size());
+    looked_.exponents = next_.exponents;
     StepView view = step_view(h, next_);
     view.point_count = 0;
     view.end = std::clamp(2 * (time - next_.time) / h - 1, -1.0, 1.0);
@@ -225,7 +240,9 @@ class EventFlow {
   // At the end of the last step, and of all so far.
   const EventFlowState<T>& state() const { return state_; }
   FlowPoint<T> point(const EventFlowState<T>& state) const {
-    return {{m_, d_, state.W.data(), state.a.data()}, state.rest};
+    return {{m_, d_, state.W.data(), state.a.data()},
+            state.rest,
+            options_.scales ? state.exponents.data() : nullptr};
   }
   const FlowCounts& counts() const { return counts_; }
   double time() const { return state_.time; }
@@ -279,7 +296,13 @@ class EventFlow {
   }
 
   // A weight's logarithm changes by 1/100.
-  double first_step() const { return speed_ > 0 ? std::ldexp(0.01 / speed_, doublings_) : 1.0; }
+  double first_step() const {
+    const double speed = pace() * speed_;
+    return speed > 0 ? std::ldexp(0.01 / speed, doublings_) : 1.0;
+  }
+
+  // Time, that of the fastest layer, passes so much faster than the clock.
+  double pace() const { return std::max(options_.rates.W, options_.rates.a); }
 
   // A length of time in the units of a step, in which residuals are what they are times
   // 2^doublings: late in training neither these nor their squares underflow.
@@ -287,6 +310,50 @@ class EventFlow {
 
   // From the units of the last step to those of this one.
   double last_unit() const { return std::ldexp(1.0, doublings_ - state_.doublings); }
+
+  // While neurons have no part in f nothing limits a step but their own series: the fastest changes
+  // by e^8, so that what comes to rest is told from what was small (NeuronPath::kRest).
+  static constexpr double kGrowth = 8;
+  double longest_step() const {
+    const double speed =
+        growth_rate(state_.last_step > 0 ? state_.fastest : std::ldexp(speed_, -doublings_));
+    return speed > 0 ? kGrowth / speed : std::numeric_limits<double>::infinity();
+  }
+
+  // How fast the logarithm of a weight may change where |v| is `speed`.
+  double growth_rate(double speed) const {
+    const bool both = options_.rates.W > 0 && options_.rates.a > 0;  // one alone grows like time
+    return pace() * ((both ? speed : 0.0) + objective_->spec().weight_decay);
+  }
+
+  // |v| of the fastest neuron, of those just carried.
+  double fastest() const {
+    double speed = 0;
+    for (const Part& part : parts_) speed = std::max(speed, part.speed);
+    return speed;
+  }
+
+  // The square of a neuron's scale, by which its mantissas' part of f is multiplied.
+  double share(const EventFlowState<T>& state, Index j) const {
+    return options_.scales ? options_.scales->squared(j, state.exponents[size(j)]) : 1.0;
+  }
+
+  // Mantissas far from 1 hand over a power of two, which changes no digit.
+  void renormalise(EventFlowState<T>& state) const {
+    constexpr int kFar = 16;
+    for (Index j = 0; j < m_; ++j) {
+      T* w = state.W.data() + j * d_;
+      T& a = state.a[size(j)];
+      const double largest =
+          std::max(detail::largest_entry(w, d_), std::abs(static_cast<double>(a)));
+      if (!(largest > 0) || !std::isfinite(largest)) continue;
+      const int exponent = std::ilogb(largest);
+      if (std::abs(exponent) <= kFar) continue;
+      for (Index k = 0; k < d_; ++k) w[k] = std::ldexp(w[k], -exponent);
+      a = std::ldexp(a, -exponent);
+      state.exponents[size(j)] += exponent;
+    }
+  }
 
   // Residuals on a step of length h as the last step has them, continued from what they are now.
   void predict(double h, int trusted, Buffer<double>& out) const {
@@ -439,10 +506,12 @@ class EventFlow {
                        from.sides.data() + j * lines, worker);
         const std::size_t before = events.size();
         T* w = to.W.data() + j * d_;
-        part.good = path.carry(view, slot, from.a[size(j)], from.sides.data() + j * lines, sums, w,
-                               to.a.data() + j, to.sides.data() + j * lines, events, worker);
+        const double part_of_f = share(from, j);
+        part.good =
+            path.carry(view, slot, from.a[size(j)], part_of_f, from.sides.data() + j * lines, sums,
+                       w, to.a.data() + j, to.sides.data() + j * lines, events, worker);
         part.squared_gradient +=
-            path.squared_gradient() + move_idle(view, from.W.data() + j * d_, w);
+            part_of_f * (path.squared_gradient() + move_idle(view, from.W.data() + j * d_, w));
         part.speed = std::max(part.speed, path.speed());
         for (std::size_t e = before; e < events.size(); ++e) events[e].neuron = j;
       }
@@ -535,7 +604,7 @@ class EventFlow {
     }
     double together = 0;
     for (const double sum : sums) together += sum * sum;
-    return 0.5 * scaled(h) * std::sqrt(std::max(worst, together));
+    return 0.5 * pace() * scaled(h) * std::sqrt(std::max(worst, together));
   }
 
   // What the error of the step of length h just swept may be: in proportion to how far it moves the
@@ -544,12 +613,13 @@ class EventFlow {
   // training steps are as long as all before them and move weights by little. Shorter steps do not
   // help against roundings of outputs and residuals: where weights rest nothing else is left.
   double tolerance(double h) const {
+    const double time = pace() * scaled(h);
+    return options_.rtol * std::min(1.0, time * fastest()) +
+           options_.atol * std::min(1.0, time * speed_) + rounding(h);
+  }
+  double rounding(double h) const {
     constexpr double kRounding = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
-    double speed = 0;
-    for (const Part& part : parts_) speed = std::max(speed, part.speed);
-    const double time = scaled(h);
-    return options_.rtol * std::min(1.0, time * speed) +
-           options_.atol * std::min(1.0, time * speed_) + kRounding * rounding_ * time;
+    return kRounding * rounding_ * pace() * scaled(h);
   }
 
   // Tries a step of length h. Positive if it was taken; its size is the factor of the next length.
@@ -561,6 +631,8 @@ class EventFlow {
     double change_before = 0, contraction = 0;
     for (int sweeps = 0; sweeps < kMostSweeps; ++sweeps) {
       if (!sweep(h, team)) return kShrink;
+      if (options_.scales && h * growth_rate(std::ldexp(fastest(), -doublings_)) > 2 * kGrowth)
+        return kShrink;
       const double allowed = tolerance(h);
       refit();
       const double all = error(h, residuals_, Against::points, team);
@@ -568,7 +640,8 @@ class EventFlow {
       const double change = error(h, residuals_, Against::refitted, team);
       if (!std::isfinite(all)) return kShrink;
       if (sweeps > 0) contraction = std::max(contraction, change / change_before);
-      if (all <= allowed) return accept(h, allowed > 0 ? fit / allowed : 0.0, contraction);
+      // what rounding leaves says nothing about the next step
+      if (all <= allowed) return accept(h, fit > rounding(h) ? fit / allowed : 0.0, contraction);
       if (fit > allowed && (sweeps > 0 || change < 10 * fit))
         return -std::clamp(0.8 * std::sqrt(allowed / fit), 0.2, 0.8);
       if (sweeps > 0 && contraction > 0.5) return kShrink;
@@ -620,7 +693,10 @@ class EventFlow {
     }
     constexpr double kGoodContraction = 0.1;
     if (contraction > 0) factor = std::min(factor, kGoodContraction / contraction);
+    next_.exponents = state_.exponents;
+    next_.fastest = std::ldexp(fastest(), -doublings_);
     std::swap(state_, next_);
+    if (options_.scales) renormalise(state_);
     return std::clamp(factor, 0.3, 4.0);
   }
 

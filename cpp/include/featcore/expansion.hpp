@@ -103,7 +103,7 @@ class ExpansionConstants {
 // Falls back to W itself wherever the coefficients would lose digits: where terms cancel, or
 // squares leave the range of double.
 template <class T>
-class ExpandedWeights final : public Weights<T> {
+class ExpandedWeights final : public PlainWeights<T> {
  public:
   ExpandedWeights(const Expansion<T>& expansion, ExpansionConstants<T>& constants)
       : e_(expansion), constants_(constants) {}
@@ -297,9 +297,9 @@ class ExpandedWeights final : public Weights<T> {
 
   const RowWeights<T>& laid_out(const Team& team) const {
     if (!rows_) {
-      auto rows = std::make_unique<RowWeights<T>>(m(), d(), head(),
-                                                  [this, &team](T* W) { write(team, W); });
-      rows->rows(team);  // now, while the team is there
+      auto rows = std::make_unique<RowWeights<T>>(
+          m(), d(), head(), [this](const Team& asked, T* W) { write(asked, W); });
+      rows->rows(team);  // all or, after a stop, nothing
       rows_ = std::move(rows);
     }
     return *rows_;

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "featcore/descent.hpp"
@@ -76,7 +78,16 @@ struct FlowTrace {
   std::vector<FlowEvent> events;  // the first max_events of them
   std::vector<T> W, a;
   T rest = 1;
+  std::vector<std::int64_t> exponents;  // with W and a, of neurons with scales of their own
 };
+
+// Whether a stepper knows of places where nothing moves any more.
+template <class Stepper, class = void>
+struct MayRest : std::false_type {};
+template <class Stepper>
+struct MayRest<Stepper,
+               std::void_t<decltype(std::declval<Stepper&>().at_rest(std::declval<const Team&>()))>>
+    : std::true_type {};
 
 // Moves `stepper` to options.end. `times`: increasing, of the rows to record; the recorder counts
 // them as 0, 1, ... and an unplanned stop as times.size(). `balance`: a_j^2 - |w_j|^2 at the start
@@ -102,6 +113,7 @@ class FlowRun {
   }
 
   void operator()(const Team& team) {
+    const DefaultFloats floats;
     trace_.outcome.status = FlowStatus::interrupted;
     try {
       trace_.outcome.status = run(team);
@@ -150,6 +162,7 @@ class FlowRun {
                    team);
       }
       stepped_ = true;
+      seen_ = 0;
       if (first) again_ = 1;
       measure_drift(team);
       double next = std::min(stepper_.time(), options_.end);
@@ -165,8 +178,10 @@ class FlowRun {
     }
   }
 
-  // Whether the gradient where the stepper stands is as small as asked for.
+  // Whether the gradient where the stepper stands is as small as asked for, or nothing moves.
   bool stationary(const Team& team) {
+    if constexpr (MayRest<Stepper>::value)
+      if (stepper_.at_rest(team)) return true;
     const double most = options_.stop.gradient_at_most;
     return std::isfinite(most) && std::sqrt(squared_gradient(team)) <= most;
   }
@@ -188,6 +203,7 @@ class FlowRun {
     trace_.W.assign(net.W, net.W + net.m * net.d);
     trace_.a.assign(net.a, net.a + net.m);
     trace_.rest = point.rest;
+    if (point.exponents) trace_.exponents.assign(point.exponents, point.exponents + net.m);
   }
 
   // Everything up to `time`, which the last step has reached.
@@ -200,15 +216,25 @@ class FlowRun {
 
   void record(double time, std::size_t position, const Team& team) {
     const FlowPoint<T> point = network(time, team);
-    frame_.visit(point, [&](Form<T>& form) {
+    frame_.visit(point, team, [&](Form<T>& form, const Weights<T>& weights) {
       Snapshot<T> snapshot;
-      snapshot.weights = &form.weights();
-      snapshot.balance = balance_;
+      snapshot.weights = &weights;
+      snapshot.balance = frame_.plain(balance_);
+      const bool scaled = weights.exponents() != nullptr;
+      const T squared_unit = static_cast<T>(weights.squared_unit());
+      if (scaled) scaled_f_.resize(objectives_.size());
       for (std::size_t k = 0; k < objectives_.size(); ++k) {
         const Index split = static_cast<Index>(k);
         const T* f = recorder_.needs_split(split) ? form.outputs(split, team) : nullptr;
-        snapshot.splits.push_back(
-            {&objectives_[k], f, recorder_.needs_signs() ? form.signs(split) : nullptr});
+        const T* in_units = scaled ? f : nullptr;
+        if (scaled && f) {
+          scaled_f_[k].assign(f, f + objectives_[k].split().n);
+          for (T& value : scaled_f_[k]) value *= squared_unit;
+          f = scaled_f_[k].data();
+        }
+        snapshot.splits.push_back({&objectives_[k], f,
+                                   recorder_.needs_signs() ? form.signs(split, team) : nullptr,
+                                   in_units});
       }
       recorder_.record(static_cast<std::int64_t>(position), snapshot, team);
     });
@@ -221,9 +247,12 @@ class FlowRun {
   void count_events(double time) {
     if (!stepped_) return;
     FlowOutcome& outcome = trace_.outcome;
-    for (const FlowEvent& event : stepper_.events()) {
-      if (event.time <= outcome.time || event.time > time) continue;
-      ++(event.kind == EventKind::held ? outcome.counts.slidings : outcome.counts.crossings);
+    const std::vector<FlowEvent>& events = stepper_.events();
+    for (; seen_ < events.size() && events[seen_].time <= time; ++seen_) {
+      const FlowEvent& event = events[seen_];
+      if (again_ > 0 && event.time <= options_.start) continue;  // counted when it was first there
+      if (event.neuron >= 0)
+        ++(event.kind == EventKind::held ? outcome.counts.slidings : outcome.counts.crossings);
       if (static_cast<std::int64_t>(trace_.events.size()) < options_.max_events)
         trace_.events.push_back(event);
     }
@@ -279,9 +308,11 @@ class FlowRun {
   Recorder<T>& recorder_;
   FlowTrace<T>& trace_;
   std::vector<T> f_;
-  std::size_t cursor_ = 0;  // of times_
-  std::int64_t again_ = 0;  // steps that were, or will be, taken a second time
-  bool stepped_ = false;    // whether outcome.time lies within the stepper's last step
+  std::vector<std::vector<T>> scaled_f_;  // of each split, with scales
+  std::size_t cursor_ = 0;                // of times_
+  std::size_t seen_ = 0;                  // of the events of the last step
+  std::int64_t again_ = 0;                // steps that were, or will be, taken a second time
+  bool stepped_ = false;  // whether outcome.time lies within the stepper's last step
 };
 
 }  // namespace featcore

@@ -37,14 +37,19 @@ class FlowFrame {
   // are those given.
   virtual double zero() const = 0;
 
-  // Calls body(form) with the network at a point, for its outputs and weights.
-  virtual void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) = 0;
+  // Calls body(form, weights) with the network at a point, for its outputs, over the weights'
+  // squared unit, and its weights.
+  using Body = std::function<void(Form<T>&, const Weights<T>&)>;
+  virtual void visit(const FlowPoint<T>& point, const Team& team, const Body& body) = 0;
 
   // W at a point, (m, d).
   virtual void write(const FlowPoint<T>& point, const Team& team, T* W) = 0;
 
   // Largest change of a_j^2 - |w_j|^2 from `balance`.
   virtual double drift(const FlowPoint<T>& point, const double* balance, const Team& team) = 0;
+
+  // a_j^2 - |w_j|^2 at the start of the run, from that of the mantissas.
+  virtual const double* plain(const double* balance) = 0;
 
   // |W|^2 outside the coordinates.
   virtual double squared_rest(T rest, const Team& team) = 0;
@@ -67,9 +72,10 @@ class WholeFrame final : public FlowFrame<T> {
   SplitView<T> samples() const override { return splits_.front(); }
   double zero() const override { return 0; }
 
-  void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) override {
-    PrimalForm<T> form(point.net, activation_, splits_, signs_);
-    body(form);
+  void visit(const FlowPoint<T>& point, const Team& team,
+             const typename FlowFrame<T>::Body& body) override {
+    PrimalForm<T> form(point.net, activation_, splits_, signs_, team);
+    body(form, form.weights());
   }
 
   void write(const FlowPoint<T>& point, const Team&, T* W) override {
@@ -83,6 +89,7 @@ class WholeFrame final : public FlowFrame<T> {
     return most;
   }
 
+  const double* plain(const double* balance) override { return balance; }
   double squared_rest(T, const Team&) override { return 0; }
   const std::vector<T>& basis() const override { return none_; }
 
@@ -115,13 +122,14 @@ class SpanFrame final : public FlowFrame<T> {
     return 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
   }
 
-  void visit(const FlowPoint<T>& point, const std::function<void(Form<T>&)>& body) override {
-    form_.place(point.net, point.rest);
-    body(form_);
+  void visit(const FlowPoint<T>& point, const Team& team,
+             const typename FlowFrame<T>::Body& body) override {
+    form_.place(point.net, point.rest, team);
+    body(form_, form_.weights());
   }
 
   void write(const FlowPoint<T>& point, const Team& team, T* W) override {
-    visit(point, [&](Form<T>& form) { form.weights().write(team, W); });
+    visit(point, team, [&](Form<T>&, const Weights<T>& weights) { weights.write(team, W); });
   }
 
   double drift(const FlowPoint<T>& point, const double* balance, const Team& team) override {
@@ -139,6 +147,8 @@ class SpanFrame final : public FlowFrame<T> {
     }
     return most;
   }
+
+  const double* plain(const double* balance) override { return balance; }
 
   double squared_rest(T rest, const Team& team) override { return form_.squared_rest(rest, team); }
 
@@ -171,7 +181,9 @@ std::vector<T> paying_span(const NetworkView<T>& net, const SplitView<T>& split,
   const auto d = static_cast<Index>(inputs.size());
   const Index most = largest_paying_rank(FormCosts::primal(d));
   const Index least = std::min(split.n, d);
-  if (d < kFewInputs || most < 1 || least > kPromptRank || least > kNeuronsLeast * net.m) return {};
+  if (d < kFewInputs || most < 1 || least > kPromptRank || least > kNeuronsLeast * net.m ||
+      !inputs_are_alike(split.n, split.d, split.x))
+    return {};
   if (split.n > most) {
     std::vector<T> x(static_cast<std::size_t>(split.n * d));
     for (Index i = 0; i < split.n; ++i)

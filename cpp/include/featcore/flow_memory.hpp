@@ -1,6 +1,7 @@
 // What a flow takes in memory, before it begins.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,15 @@ double flow_memory(const std::string& form, const std::string& method, const Net
     const double samples = n * k * (16 + kSize) + (n <= kMostGram ? kSize * n * n : 0.0);
     return common + samples + n * (kSums * kSize + kPolynomials) + threads * (kBatch + 4096 * k) +
            6 * weights + 5 * m * n;
+  }
+  if (method == "hinge") {
+    constexpr double kStates = 4;  // of a step: where it began, where it ends, what was looked at
+    const double pairs = 8 * (kStates + 4) + kStates;
+    const double neurons = m * (k + 1) * (8 * (kStates + 4) + kSize * kStates);
+    constexpr double kSeries = 8.0 * 3 * 27;  // of a neuron and a support vector
+    const double held = std::min(n, m * (k + 1));
+    return common + n * (k * 24 + 8 * std::min(n, 6000.0)) + pairs * m * n + neurons +
+           kSeries * m * held;
   }
   constexpr double kTiles = 64.0 * 1024 * 1024;  // the stepper has a kernel of its own
   const double stages = method == "tsit5" ? 6 : (method == "rk4" ? 4 : (method == "heun" ? 2 : 1));

@@ -63,7 +63,7 @@ class Form {
 
   // Signs of the pre-activations of split `k`, as of its last outputs(); null if not kept. They may
   // be written down only now: not to be asked for in vain.
-  virtual const Signs<T>* signs(Index split) const = 0;
+  virtual const Signs<T>* signs(Index split, const Team& team) const = 0;
 
   // theta <- theta + step_size * rate * (-d objective / d theta), given r = -d objective / d f as
   // of the last outputs(0). The gradient is measured only if asked. After Stopped nothing has

@@ -61,24 +61,33 @@ double form_memory(const std::string& form, const NetworkView<T>& net,
   const double n = static_cast<double>(splits[0].n);
   const double m = static_cast<double>(net.m);
   const double weights = kSize * m * static_cast<double>(net.d);
-  double all = 0, most = 0;
+  // Other splits add up their outputs in turns, in one place.
+  constexpr double kTurns = 16.0 * 1024 * 1024;
+  double all = 0, most = 0, others_tiles = 0;
   for (std::size_t s = 0; s < splits.size(); ++s) {
-    all += static_cast<double>(splits[s].n);
-    if (s > 0) most = std::max(most, static_cast<double>(splits[s].n));
+    const double samples = static_cast<double>(splits[s].n);
+    all += samples;
+    if (s == 0) continue;
+    most = std::max(most, samples);
+    others_tiles += kSize * samples;  // the outputs themselves
+    if (form == "primal" && Arcs<T>::pays(splits[s].n, net.d, net.m))
+      others_tiles += Arcs<T>::bytes(splits[s].n, net.m);
   }
-  if (form == "primal") return kTiles + all * m / 8 + 3 * weights;
+  others_tiles += std::min(kTurns, kSize * 64 * most);
+  if (form == "primal") return kTiles + all * m / 8 + 3 * weights + others_tiles;
   const double k = form == "gram" ? n : static_cast<double>(rank);
   const double others = kSize * ((all - n) * (m + k) + most * m);
   const double own = form == "gram"
                          ? kSize * (7 * n * m + n * n)
                          : kSize * (6 * k * m + k * (2 * static_cast<double>(net.d) + n));
-  return kTiles + all * m / 8 + 3 * weights + own + others;
+  return kTiles + all * m / 8 + 3 * weights + own + others + others_tiles;
 }
 
-// `wanted`: primal, gram, projected, or auto. With a `state`, the form goes on where it was left;
-// `start` has then the weights at the start of the run and the present head. Everything that the
-// arguments point to must outlive the form. `fits(name, bytes)` is asked before anything large is
-// made.
+// `wanted`: primal, gram, projected, or auto, which asks the training samples alone: what else is
+// evaluated must not move the run to other bits. With a `state`, the form goes on where it was
+// left; `start` has then the weights at the start of the run and the present head. Everything that
+// the arguments point to must outlive the form. `fits(name, bytes)` is asked before anything large
+// is made.
 template <class T, class Fits>
 ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start,
                           Activation activation, const std::vector<SplitView<T>>& splits,
@@ -102,8 +111,9 @@ ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start
     constexpr Index kPromptRank = 1500;  // a factorisation cannot be interrupted
     // Looking for the rank costs about as much as d / 4m steps.
     const bool worth_a_look = d >= 32 && d <= 4 * start.m && std::min(n, d) <= kPromptRank &&
-                              most >= 1 && look <= form_memory("primal", start, splits, 0);
-    if (worth_a_look && may_lack_rank(n, d, splits[0].x, team)) {
+                              most >= 1 && look <= form_memory("primal", start, {splits[0]}, 0);
+    if (worth_a_look && inputs_are_alike(n, d, splits[0].x) &&
+        may_lack_rank(n, d, splits[0].x, team)) {
       result.basis = span_basis(n, d, splits[0].x, most, team);
       if (!result.basis.empty()) name = "projected";
     }
@@ -120,7 +130,8 @@ ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start
   const Index rank = static_cast<Index>(result.basis.size()) / d;
   fits(name, form_memory(name, start, splits, rank));
   if (name == "primal")
-    result.form = std::make_unique<PrimalForm<T>>(start, activation, splits, signs_of_all_splits);
+    result.form =
+        std::make_unique<PrimalForm<T>>(start, activation, splits, signs_of_all_splits, team);
   else if (name == "gram")
     result.form =
         std::make_unique<GramForm<T>>(start, activation, splits, signs_of_all_splits, state, team);

@@ -12,11 +12,12 @@ namespace featcore {
 template <class T>
 double loss_and_gradient(const NetworkView<T>& net, Activation activation,
                          const Objective<T>& objective, const Team& team, T* grad_W, T* grad_a) {
+  const DefaultFloats floats;
   constexpr Index kPanel = PanelShape<T>::kPanel;
   const SplitView<T>& split = objective.split();
   const ObjectiveSpec& spec = objective.spec();
   Kernel<T> kernel(split.n, split.d, net.m, split.x, activation, activation.homogeneous());
-  const Panels<T> panels(net);
+  const Panels<T> panels(net, team);
   Buffer<T> sums(panels.W.size());
   std::vector<T> f(static_cast<std::size_t>(split.n));
   std::vector<T> r(f.size());
@@ -33,7 +34,7 @@ double loss_and_gradient(const NetworkView<T>& net, Activation activation,
     for (Index l = 0; l < std::min(kPanel, net.m - p * kPanel); ++l)
       grad_a[p * kPanel + l] = decay * a[l] - g[l];
   });
-  Panels<T>::rows(panels.shape, sums.data(), grad_W);
+  Panels<T>::rows(panels.shape, sums.data(), team, grad_W);
   double value = objective.loss(f.data(), team) + objective.output_penalty(f.data());
   if (spec.weight_decay != 0) value += 0.5 * spec.weight_decay * parameter_norm_squared(net);
   return value;
@@ -43,8 +44,9 @@ double loss_and_gradient(const NetworkView<T>& net, Activation activation,
 template <class T>
 void network_outputs(const NetworkView<T>& net, Activation activation, Index n, const T* x,
                      const Team& team, T* f) {
+  const DefaultFloats floats;
   Kernel<T> kernel(n, net.d, net.m, x, activation, false);
-  kernel.outputs(Panels<T>(net), team, f);
+  kernel.outputs(Panels<T>(net, team), team, f);
 }
 
 }  // namespace featcore

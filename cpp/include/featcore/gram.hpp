@@ -64,7 +64,7 @@ class GramForm final : public SpanForm<T> {
       const T* z = now_.Z.W.data() + offset;
       const T* a = now_.Z.a.data() + p * kPanel;
       T* b = next_.C.W.data() + offset;
-      weigh(r, p, z, b);
+      weigh(r, p, z, b, team);
       StepInfo& info = infos_[static_cast<std::size_t>(p)];
       if (measure && move.moves_W)
         fields_[static_cast<std::size_t>(p)] = squared_field(move, p, h, b, team);
@@ -99,8 +99,8 @@ class GramForm final : public SpanForm<T> {
     kernel_.outputs(now_.Z, team, f_.data());
     return f_.data();
   }
-  const Signs<T>* train_signs() const override {
-    return activation_.homogeneous() ? &kernel_.signs() : nullptr;
+  const Signs<T>* train_signs(const Team& team) const override {
+    return activation_.homogeneous() ? &kernel_.signs(team) : nullptr;
   }
   const Panels<T>& coefficients() override { return now_.C; }
   const Panels<T>& products() override { return now_.Z; }
@@ -125,11 +125,11 @@ class GramForm final : public SpanForm<T> {
   }
 
   // b = r sigma'(z), (n, kPanel).
-  void weigh(const T* r, Index p, const T* z, T* b) const {
+  void weigh(const T* r, Index p, const T* z, T* b, const Team& team) const {
     using S = Simd<T>;
     constexpr Index kPanel = PanelShape<T>::kPanel;
     if (activation_.homogeneous()) {
-      const auto* words = kernel_.signs().panel(p);
+      const auto* words = kernel_.signs(team).panel(p);
       const T slope = static_cast<T>(activation_.slope);
       for (Index i = 0; i < n_; ++i) {
         typename S::Vector row[kPanelVectors];
@@ -209,7 +209,7 @@ class GramForm final : public SpanForm<T> {
       const T* c = now_.C.W.data() + offset;
       const T* a = now_.C.a.data() + p * kPanel;
       Buffer<T> b(shape.stride());
-      weigh(r, p, now_.Z.W.data() + offset, b.data());
+      weigh(r, p, now_.Z.W.data() + offset, b.data(), team);
       std::vector<double> field(static_cast<std::size_t>(d));
       double sum = 0;
       for (Index l = 0; l < shape.neurons(p); ++l) {

@@ -39,10 +39,7 @@ class Kernel {
         activation_(activation),
         keep_signs_(keep_signs),
         cut_(n, d, m) {
-    const auto finite = [](T value) { return std::isfinite(value); };
-    const auto something = [](T value) { return value != 0; };
-    if (activation.homogeneous() && Arcs<T>::pays(n, d, m) && std::all_of(x, x + n * d, finite) &&
-        std::any_of(x, x + n * d, something))
+    if (activation.homogeneous() && Arcs<T>::pays(n, d, m) && Arcs<T>::orders(n, x))
       arcs_ = std::make_unique<Arcs<T>>(n, m, x, activation.slope);
     else
       meet_every_pair();
@@ -63,7 +60,11 @@ class Kernel {
     base_ = z;
   }
 
-  const Signs<T>& signs() const { return arcs_ ? arcs_->signs() : signs_; }
+  // Outputs are summed in the memory of `other` from now on: not while that one's are begun.
+  void share_memory(const Kernel& other) { partial_outputs_ = other.partial_outputs_; }
+
+  // Of the last outputs.
+  const Signs<T>& signs(const Team& team) const { return arcs_ ? arcs_->signs(team) : signs_; }
   const PanelShape<T>& shape() const { return shape_; }
 
   double flops() const {
@@ -135,6 +136,11 @@ class Kernel {
         for (Index k = 0; k < shape_.d; ++k)
           for (Index l = 0; l < kPanel; ++l) g[l] += w[k * kPanel + l] * h[k * kPanel + l];
       }
+      // A padding neuron has z = 0 and sums like any other, which may overflow where those of the
+      // network do not.
+      if (const Index neurons = shape_.neurons(p); neurons < kPanel)
+        for (Index k = 0; k < shape_.d; ++k)
+          std::fill(h + k * kPanel + neurons, h + (k + 1) * kPanel, T(0));
       consume(p, h, g);
     };
     if (arcs_) {
@@ -169,7 +175,6 @@ class Kernel {
 
   void meet_every_pair() {
     arcs_.reset();
-    partial_outputs_.resize(static_cast<std::size_t>(cut_.panel_chunks.pieces() * n_));
     if (keep_signs_) signs_ = Signs<T>(n_, shape_.m);
     looks_up_ = activation_.homogeneous() && SubsetSums<T>::pays(shape_.d, shape_.m);
     if (looks_up_)
@@ -222,6 +227,8 @@ class Kernel {
   }
 
   void reserve(const Team& team) {
+    const std::size_t sums = static_cast<std::size_t>(cut_.panel_chunks.pieces() * n_);
+    if (!arcs_ && partial_outputs_->size() < sums) partial_outputs_->resize(sums);
     while (scratch_.size() < static_cast<std::size_t>(team.threads())) {
       scratch_.emplace_back();
       if (!activation_.homogeneous()) scratch_.back().values = Buffer<T>(kPanel);
@@ -232,7 +239,7 @@ class Kernel {
   void unit_outputs(const Panels<T>& net, Index unit, const Worker& worker) {
     const Index chunk = unit % cut_.panel_chunks.pieces();
     const Index group = unit / cut_.panel_chunks.pieces();
-    T* sums = partial_outputs_.data() + chunk * n_;
+    T* sums = partial_outputs_->data() + chunk * n_;
     Scratch& scratch = scratch_[static_cast<std::size_t>(worker.id)];
     for (Index s = cut_.sample_groups.begin(group); s < cut_.sample_groups.end(group); ++s) {
       const Index first = cut_.sample_tiles.begin(s);
@@ -252,9 +259,9 @@ class Kernel {
   template <class After>
   void add_up(const Team& team, T* f, After&& after) {
     for_blocks(team, [&](Index begin, Index end) {
-      std::copy(partial_outputs_.data() + begin, partial_outputs_.data() + end, f + begin);
+      std::copy(partial_outputs_->data() + begin, partial_outputs_->data() + end, f + begin);
       for (Index c = 1; c < cut_.panel_chunks.pieces(); ++c) {
-        const T* part = partial_outputs_.data() + c * n_;
+        const T* part = partial_outputs_->data() + c * n_;
         for (Index i = begin; i < end; ++i) f[i] += part[i];
       }
       after(begin, end);
@@ -449,10 +456,11 @@ class Kernel {
   Signs<T> signs_;
   bool looks_up_ = false;
   SubsetSums<T> subset_sums_;
-  std::vector<T> partial_outputs_;  // (chunks, n)
-  Buffer<T> partial_sums_;          // (groups - 1, panels, d, kPanel)
-  Buffer<T> partial_heads_;         // (groups, panels, kPanel)
-  std::vector<Scratch> scratch_;    // one a thread
+  // (chunks, n)
+  std::shared_ptr<std::vector<T>> partial_outputs_ = std::make_shared<std::vector<T>>();
+  Buffer<T> partial_sums_;        // (groups - 1, panels, d, kPanel)
+  Buffer<T> partial_heads_;       // (groups, panels, kPanel)
+  std::vector<Scratch> scratch_;  // one a thread
 };
 
 }  // namespace featcore

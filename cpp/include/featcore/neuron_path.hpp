@@ -76,12 +76,13 @@ class NeuronPath {
   }
 
   // Carries a prepared neuron, with head a, on `sides` of the samples, from s = -1 to view.end, and
-  // adds a sigma(z_i) to f, (points, padded_n); with mirrored samples (points, 2, padded_n), the
-  // second being a z_i. Writes w, its moving inputs only, a and sides at the end. Events are
-  // appended with s for time. False if it is not finite or does not get on.
-  bool carry(const StepView& view, Index slot, T a, const std::int8_t* sides, T* f, T* w_end,
-             T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
+  // adds share a sigma(z_i) to f, (points, padded_n); with mirrored samples (points, 2, padded_n),
+  // the second being share a z_i. Writes w, its moving inputs only, a and sides at the end. Events
+  // are appended with s for time. False if it is not finite or does not get on.
+  bool carry(const StepView& view, Index slot, T a, double share, const std::int8_t* sides, T* f,
+             T* w_end, T* a_end, std::int8_t* sides_end, std::vector<FlowEvent>& events,
              const Worker& worker) {
+    share_ = share;
     bool good = false;
     with_terms(view.terms, [&](auto terms) {
       good = carry_terms<terms()>(view, slot, a, sides, f, w_end, a_end, sides_end, events, worker);
@@ -191,8 +192,10 @@ class NeuronPath {
         advance<L>(event);
         if (last) break;
         // in w = 0 all samples are at zero, and rounding would say who goes where
-        const bool stays = slope_ == 0 && at_zero();
+        const bool ends = event.kind == Event::crossing && on_a_line();
+        const bool stays = slope_ == 0 && (at_zero() || ends);
         if (event.kind != Event::none && !stays) settle<L>(event);
+        if (stays) rest();
       }
       if (at_zero()) rest();
       if (count > most_events) return false;
@@ -297,6 +300,15 @@ class NeuronPath {
 
   bool held_at_zero() const {
     return !held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_;
+  }
+
+  // Whether the held samples leave w a line, on which another sample is met in w = 0 alone. (What
+  // is left of w there is rounding of all that it has been, which may be more than it was of late.)
+  bool on_a_line() const {
+    constexpr double kNear = 1e-8;
+    const double size = start_norm_ + std::abs(a_);
+    return !held_.empty() && static_cast<Index>(held_.size()) >= samples_->d() - 1 &&
+           squared_norm_of_w() <= kNear * kNear * size * size;
   }
 
   // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
@@ -548,7 +560,7 @@ class NeuronPath {
       typename NeuronSeries::Point here;
       series_.at(std::min(at, tau), here);
       for (int l = 0; l < L; ++l) A[count][l] = static_cast<T>(here.A[l]);
-      a[count] = static_cast<T>(here.a);
+      a[count] = static_cast<T>(share_ * here.a);
       decay[count] = static_cast<T>(here.decay);
     }
     if (count == 0) return;
@@ -566,7 +578,7 @@ class NeuronPath {
         for (int l = 0; l < L; ++l) now += A[q][l] * u[l];
         const V low = slope * now;
         T* sum = out + q * stride + i;
-        S::store(sum, S::load(sum) + a[q] * (now > low ? now : low));
+        S::store(sum, S::load(sum) + a[q] * (now > V{} ? now : low));
         if (mirrored) S::store(sum + padded, S::load(sum + padded) + a[q] * now);
       }
     }
@@ -845,6 +857,7 @@ class NeuronPath {
   NeuronSeries series_;
   double s_ = -1;
   double a_ = 0;
+  double share_ = 1;      // of what the neuron gives in f
   double head_sign_ = 1;  // of a just after s_
   double norm_ = 0;       // of w at the last event
   double start_norm_ = 0;

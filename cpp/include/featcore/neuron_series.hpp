@@ -221,8 +221,10 @@ class NeuronSeries {
       }
       pending += sum;
       power *= reach;
-      const double size = std::abs(next) * power;
-      largest = std::max(largest, size);
+      const double head = std::abs(next) * power;
+      largest = std::max(largest, head);
+      // The weights' own decay has a series too, which a head that stands still does not show.
+      const double size = loss_W != 0 ? std::max(head, std::abs(decay) * power * largest) : head;
       if (size + before <= kRounding * largest && j > count_) {
         order_ = j + 1;
         return reach;

@@ -22,6 +22,7 @@ struct SplitState {
   const Objective<T>* objective = nullptr;
   const T* f = nullptr;
   const Signs<T>* signs = nullptr;
+  const T* f_in_units = nullptr;  // over the weights' squared unit; null where that is 1
 };
 
 template <class T>
@@ -54,6 +55,13 @@ namespace detail {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
+// With f over the weights' squared unit: its sign is right where f underflows.
+template <class T>
+SplitState<T> in_units(SplitState<T> s) {
+  if (s.f_in_units) s.f = s.f_in_units;
+  return s;
+}
+
 template <class T>
 double margin(const SplitState<T>& s, Index i) {
   return static_cast<double>(s.f[i]) * static_cast<double>(s.objective->split().y[i]);
@@ -72,7 +80,8 @@ double smallest_margin(const SplitState<T>& s) {
 
 // Weighted share of samples with y f > 0; f = 0 is wrong.
 template <class T>
-double accuracy(const SplitState<T>& s, const T* labels) {
+double accuracy(const SplitState<T>& state, const T* labels) {
+  const SplitState<T> s = in_units(state);
   double right = 0;
   for (Index i = 0; i < s.objective->split().n; ++i)
     if (s.f[i] * labels[i] > 0) right += s.objective->weight(i);
@@ -153,7 +162,8 @@ const std::vector<ObservableEntry<T>>& observable_table() {
          const auto& objective = *s.splits[0].objective;
          *out = objective.loss(s.splits[0].f, team) + objective.output_penalty(s.splits[0].f);
          if (const double decay = objective.spec().weight_decay; decay != 0)
-           *out += 0.5 * decay * s.weights->parameter_norm_squared(team);
+           *out +=
+               0.5 * decay * s.weights->squared_unit() * s.weights->parameter_norm_squared(team);
        }},
       {"accuracy", "", true, false,
        [](const S& s, const R&, Index k, const Team&, double* out) {
@@ -175,15 +185,17 @@ const std::vector<ObservableEntry<T>>& observable_table() {
       {"normalised_margin", "", true, false,
        [](const S& s, const R&, Index k, const Team& team, double* out) {
          const double norm = s.weights->parameter_norm_squared(team);
-         *out = norm > 0 ? smallest_margin(s.splits[static_cast<std::size_t>(k)]) / norm : 0.0;
+         const auto split = in_units(s.splits[static_cast<std::size_t>(k)]);
+         *out = norm > 0 ? smallest_margin(split) / norm : 0.0;
        }},
       {"smoothed_margin", "", true, false,
        [](const S& s, const R&, Index k, const Team& team, double* out) {
          const auto& split = s.splits[static_cast<std::size_t>(k)];
-         const double norm = s.weights->parameter_norm_squared(team);
+         const double norm = s.weights->squared_unit() * s.weights->parameter_norm_squared(team);
          const double margin = margin_of_log_loss(split.objective->spec().loss,
                                                   split.objective->log_total_loss(split.f, team));
-         *out = norm > 0 ? margin / norm : 0.0;
+         // of nothing, several samples have a loss that is that of a negative margin
+         *out = norm > 0 || margin < 0 ? margin / norm : 0.0;
        }},
       {"margins", "sample", false, false,
        [](const S& s, const R&, Index, const Team&, double* out) {
@@ -193,10 +205,17 @@ const std::vector<ObservableEntry<T>>& observable_table() {
       {"norms", "neuron", false, false,
        [](const S& s, const R&, Index, const Team& team, double* out) {
          s.weights->norms(team, out);
+         for (Index j = 0; j < s.weights->m(); ++j) out[j] *= s.weights->unit();
+       }},
+      {"log_norms", "neuron", false, false,
+       [](const S& s, const R&, Index, const Team& team, double* out) {
+         s.weights->log_norms(team, out);
        }},
       {"head", "neuron", false, false,
        [](const S& s, const R&, Index, const Team&, double* out) {
-         std::copy_n(s.weights->head(), s.weights->m(), out);
+         const double unit = s.weights->unit();
+         for (Index j = 0; j < s.weights->m(); ++j)
+           out[j] = unit * static_cast<double>(s.weights->sized_head()[j]);
        }},
       {"cosines", "neuron direction", false, false,
        [](const S& s, const R& r, Index, const Team& team, double* out) {
@@ -207,12 +226,12 @@ const std::vector<ObservableEntry<T>>& observable_table() {
          alignment(s, r, team, out);
        }},
       {"patterns", "", true, true,
-       [](const S& s, const R&, Index k, const Team&, double* out) {
-         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->patterns());
+       [](const S& s, const R&, Index k, const Team& team, double* out) {
+         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->patterns(team));
        }},
       {"dead", "", true, true,
-       [](const S& s, const R&, Index k, const Team&, double* out) {
-         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->dead());
+       [](const S& s, const R&, Index k, const Team& team, double* out) {
+         *out = static_cast<double>(s.splits[static_cast<std::size_t>(k)].signs->dead(team));
        }},
       {"stable_rank", "", false, false,
        [](const S& s, const R&, Index, const Team& team, double* out) {
@@ -226,7 +245,8 @@ const std::vector<ObservableEntry<T>>& observable_table() {
       {"singular_values", "rank", false, false,
        [](const S& s, const R& r, Index, const Team& team, double* out) {
          const std::vector<double> values = s.weights->singular_values(r.count, team);
-         std::copy(values.begin(), values.end(), out);
+         const double unit = s.weights->unit();
+         for (std::size_t k = 0; k < values.size(); ++k) out[k] = unit * values[k];
        }},
       {"balance_drift", "", false, false,
        [](const S& s, const R&, Index, const Team& team, double* out) {
@@ -234,8 +254,9 @@ const std::vector<ObservableEntry<T>>& observable_table() {
          s.weights->squared_norms(team, squares.data());
          double most = 0;
          for (Index j = 0; j < s.weights->m(); ++j) {
-           const double a = static_cast<double>(s.weights->head()[j]);
-           const double now = a * a - squares[static_cast<std::size_t>(j)];
+           const double a = static_cast<double>(s.weights->sized_head()[j]);
+           const double now =
+               s.weights->squared_unit() * (a * a - squares[static_cast<std::size_t>(j)]);
            most = std::max(most, std::abs(now - s.balance[j]));
          }
          *out = most;

@@ -9,6 +9,7 @@
 #include <new>
 #include <utility>
 
+#include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
 #include "featcore/simd.hpp"
 
@@ -19,12 +20,19 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(Index count) : count_(count) {
-    if (count == 0) return;
+  explicit Buffer(Index count) : Buffer(unset(count)) {
+    if (count > 0) std::fill_n(data_.get(), count, T(0));
+  }
+
+  // No zeros yet: whatever was there.
+  static Buffer unset(Index count) {
+    Buffer buffer;
+    if (count == 0) return buffer;
     const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (!data_) throw std::bad_alloc();
-    std::fill_n(data_.get(), count, T(0));
+    buffer.data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
+    if (!buffer.data_) throw std::bad_alloc();
+    buffer.count_ = count;
+    return buffer;
   }
 
   T* data() { return data_.get(); }
@@ -65,22 +73,73 @@ struct Panels {
   Panels() = default;
   Panels(Index m, Index d)
       : shape{m, d}, W(shape.panels() * shape.stride()), a(shape.panels() * shape.kPanel) {}
+  Panels(Index m, Index d, const Team& team)
+      : shape{m, d},
+        W(Buffer<T>::unset(shape.panels() * shape.stride())),
+        a(shape.panels() * shape.kPanel) {
+    each_block(shape, team, [&](Index p, Index begin, Index end) {
+      std::fill(block(W.data(), p, begin), block(W.data(), p, end), T(0));
+    });
+  }
   explicit Panels(const NetworkView<T>& net) : Panels(net.m, net.d) {
-    constexpr Index kPanel = PanelShape<T>::kPanel;
-    for (Index j = 0; j < net.m; ++j) {
-      T* column = W.data() + j / kPanel * shape.stride() + j % kPanel;
-      for (Index k = 0; k < net.d; ++k) column[k * kPanel] = net.W[j * net.d + k];
-    }
+    for (Index p = 0; p < shape.panels(); ++p) pack(net, p, 0, net.d);
+    std::copy_n(net.a, net.m, a.data());
+  }
+  Panels(const NetworkView<T>& net, const Team& team)
+      : shape{net.m, net.d},
+        W(Buffer<T>::unset(shape.panels() * shape.stride())),
+        a(shape.panels() * shape.kPanel) {
+    each_block(shape, team, [&](Index p, Index begin, Index end) {
+      if (shape.neurons(p) < shape.kPanel)
+        std::fill(block(W.data(), p, begin), block(W.data(), p, end), T(0));
+      pack(net, p, begin, end);
+    });
     std::copy_n(net.a, net.m, a.data());
   }
 
   // Rows j, (m, d), of weights in panels.
   static void rows(const PanelShape<T>& shape, const T* panels, T* out) {
-    constexpr Index kPanel = PanelShape<T>::kPanel;
-    for (Index j = 0; j < shape.m; ++j) {
-      const T* column = panels + j / kPanel * shape.stride() + j % kPanel;
-      for (Index k = 0; k < shape.d; ++k) out[j * shape.d + k] = column[k * kPanel];
+    for (Index p = 0; p < shape.panels(); ++p) unpack(shape, panels, p, 0, shape.d, out);
+  }
+  static void rows(const PanelShape<T>& shape, const T* panels, const Team& team, T* out) {
+    each_block(shape, team,
+               [&](Index p, Index begin, Index end) { unpack(shape, panels, p, begin, end, out); });
+  }
+
+ private:
+  T* block(T* panels, Index p, Index k) const {
+    return panels + p * shape.stride() + k * shape.kPanel;
+  }
+
+  void pack(const NetworkView<T>& net, Index p, Index begin, Index end) {
+    for (Index l = 0; l < shape.neurons(p); ++l) {
+      const T* row = net.W + (p * shape.kPanel + l) * net.d;
+      T* column = W.data() + p * shape.stride() + l;
+      for (Index k = begin; k < end; ++k) column[k * shape.kPanel] = row[k];
     }
+  }
+
+  static void unpack(const PanelShape<T>& shape, const T* panels, Index p, Index begin, Index end,
+                     T* out) {
+    for (Index l = 0; l < shape.neurons(p); ++l) {
+      T* row = out + (p * shape.kPanel + l) * shape.d;
+      const T* column = panels + p * shape.stride() + l;
+      for (Index k = begin; k < end; ++k) row[k] = column[k * shape.kPanel];
+    }
+  }
+
+  // body(panel, begin, end) for inputs that stay in the first-level cache.
+  template <class Body>
+  static void each_block(const PanelShape<T>& shape, const Team& team, Body&& body) {
+    constexpr Index kInputs = 64;
+    const double work = 2.0 * static_cast<double>(shape.stride());
+    team.for_work(work * static_cast<double>(shape.panels()))
+        .for_each(shape.panels(), [&](Index p, const Worker& worker) {
+          for (Index k = 0; k < shape.d; k += kInputs) {
+            if (worker.stop(2.0 * static_cast<double>(kInputs * shape.kPanel))) return;
+            body(p, k, std::min(k + kInputs, shape.d));
+          }
+        });
   }
 };
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "featcore/float_state.hpp"
 #include "featcore/monitor.hpp"
 #include "featcore/types.hpp"
 
@@ -221,9 +222,10 @@ class Team {
   }
 
   // Calls body(team) with the threads gathered: the loops inside share them, and start in less than
-  // a microsecond.
+  // a microsecond. All compute with the same rounding, whatever the calling thread was told.
   template <class Body>
   void together(Body&& body) const {
+    const DefaultFloats floats;
 #ifdef _OPENMP
     if (threads_ > 1 && crew_ == nullptr) {
       Crew crew(threads_, *monitor_);
@@ -232,6 +234,7 @@ class Team {
       std::exception_ptr error;
 #pragma omp parallel num_threads(threads_)
       {
+        const DefaultFloats of_the_thread;
         if (omp_get_thread_num() == 0) {
           try {
             body(gathered);

@@ -17,17 +17,19 @@ class PrimalForm final : public Form<T> {
  public:
   // Copies the weights; the samples must outlive the form.
   PrimalForm(const NetworkView<T>& net, Activation activation,
-             const std::vector<SplitView<T>>& splits, bool signs_of_all_splits)
-      : now_(net), next_(net.m, net.d) {
+             const std::vector<SplitView<T>>& splits, bool signs_of_all_splits, const Team& team)
+      : now_(net, team), next_(net.m, net.d, team) {
     for (const SplitView<T>& split : splits) {
       const bool keep = activation.homogeneous() && (splits_.empty() || signs_of_all_splits);
       splits_.push_back(std::make_unique<Split>(split, net.m, activation, keep));
+      // The training outputs may be begun while others are made.
+      if (splits_.size() > 2) splits_.back()->kernel.share_memory(splits_[1]->kernel);
     }
   }
 
   // Goes on from weights of the same shape.
-  void place(const NetworkView<T>& net) {
-    now_ = Panels<T>(net);
+  void place(const NetworkView<T>& net, const Team& team) {
+    now_ = Panels<T>(net, team);
     weights_.reset();
     begun_ = false;
   }
@@ -49,9 +51,9 @@ class PrimalForm final : public Form<T> {
     return s.f.data();
   }
 
-  const Signs<T>* signs(Index split) const override {
+  const Signs<T>* signs(Index split, const Team& team) const override {
     const Split& s = *splits_[static_cast<std::size_t>(split)];
-    return s.keeps_signs ? &s.kernel.signs() : nullptr;
+    return s.keeps_signs ? &s.kernel.signs(team) : nullptr;
   }
 
   StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay, bool measure,
@@ -82,9 +84,9 @@ class PrimalForm final : public Form<T> {
   const Weights<T>& weights() override {
     if (!weights_) {
       const PanelShape<T>& shape = now_.shape;
-      weights_ = std::make_unique<RowWeights<T>>(shape.m, shape.d, now_.a.data(), [this](T* W) {
-        Panels<T>::rows(now_.shape, now_.W.data(), W);
-      });
+      weights_ = std::make_unique<RowWeights<T>>(
+          shape.m, shape.d, now_.a.data(),
+          [this](const Team& team, T* W) { Panels<T>::rows(now_.shape, now_.W.data(), team, W); });
     }
     return *weights_;
   }

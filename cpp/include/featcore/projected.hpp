@@ -31,9 +31,9 @@ class ProjectedForm final : public SpanForm<T> {
       this->start_products() = Panels<T>(NetworkView<T>{start.m, rank, W.data(), start.a});
     }
     if (state) W = form_array(*state, "weights", start.m, rank);
-    inner_ =
-        std::make_unique<PrimalForm<T>>(NetworkView<T>{start.m, rank, W.data(), start.a},
-                                        activation, std::vector<SplitView<T>>{samples()}, false);
+    inner_ = std::make_unique<PrimalForm<T>>(NetworkView<T>{start.m, rank, W.data(), start.a},
+                                             activation, std::vector<SplitView<T>>{samples()},
+                                             false, team);
   }
 
   // The training samples in the coordinates, X Q^T.
@@ -45,8 +45,8 @@ class ProjectedForm final : public SpanForm<T> {
   std::vector<T> start_inside() const { return this->rows(this->start_products()); }
 
   // Goes on from other weights, (m, rank), and head, with `scale` W_0 outside the span.
-  void place(const NetworkView<T>& inside, T scale) {
-    inner_->place(inside);
+  void place(const NetworkView<T>& inside, T scale, const Team& team) {
+    inner_->place(inside, team);
     this->moved_to(scale);
   }
 
@@ -127,7 +127,7 @@ class ProjectedForm final : public SpanForm<T> {
 
  protected:
   const T* train_outputs(const Team& team) override { return inner_->outputs(0, team); }
-  const Signs<T>* train_signs() const override { return inner_->signs(0); }
+  const Signs<T>* train_signs(const Team& team) const override { return inner_->signs(0, team); }
   const Panels<T>& products() override { return inner_->panels(); }
 
   // D = W Q^T - s W_0 Q^T.

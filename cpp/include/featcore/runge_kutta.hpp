@@ -150,19 +150,19 @@ class RungeKutta {
   }
 
   // Where the flow was at `time` within the last step taken.
-  FlowPoint<T> look(double time, const Team&) {
+  FlowPoint<T> look(double time, const Team& team) {
     const double h = last_step_;
     if (std::abs(time - state_.time) <= kSame * h || !(h > 0)) return point(state_);
     if (std::abs(time - before_.time) <= kSame * h) return point(before_);
     const T rest = interpolate(h, (time - before_.time) / h);
     looked_W_.resize(state_.W.size());
-    Panels<T>::rows(at_.shape, at_.W.data(), looked_W_.data());
+    Panels<T>::rows(at_.shape, at_.W.data(), team, looked_W_.data());
     return {{at_.shape.m, at_.shape.d, looked_W_.data(), at_.a.data()}, rest};
   }
 
   // Outputs on the training samples at `time` within the last step taken.
   void outputs(double time, const Team& team, T* f) {
-    kernel_.outputs(Panels<T>(look(time, team).net), team, f);
+    kernel_.outputs(Panels<T>(look(time, team).net, team), team, f);
   }
 
   const RungeKuttaState<T>& state() const { return state_; }

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <numeric>
 #include <vector>
 
 #include "featcore/panels.hpp"
+#include "featcore/parallel.hpp"
 #include "featcore/simd.hpp"
 
 namespace featcore {
@@ -38,6 +40,16 @@ inline void bit_columns(const std::uint8_t (&bytes)[32], std::uint32_t* out) {
       out[l] |= static_cast<std::uint32_t>(square >> (8 * l) & 0xFF) << (8 * part);
   }
 #endif
+}
+
+// a b + c modulo the prime 2^61 - 1, for a and b below it.
+inline std::uint64_t times_plus(std::uint64_t a, std::uint64_t b, std::uint32_t c) {
+  __extension__ using Wide = unsigned __int128;
+  constexpr std::uint64_t kPrime = (std::uint64_t{1} << 61) - 1;
+  const Wide product = static_cast<Wide>(a) * b + c;
+  const std::uint64_t sum =
+      static_cast<std::uint64_t>(product & kPrime) + static_cast<std::uint64_t>(product >> 61);
+  return sum >= kPrime ? sum - kPrime : sum;
 }
 
 }  // namespace detail
@@ -73,36 +85,49 @@ class Signs {
     }
   }
 
+  bool empty() const { return words_.empty(); }
+
   // Number of neurons that no sample activates.
-  Index dead() const {
-    Index count = 0;
-    for (Index first = 0; first < m_; first += kPanel) {
+  Index dead(const Team& whole_team) const {
+    const Index panels = ceil_div(m_, kPanel);
+    std::vector<Index> counts(static_cast<std::size_t>(panels));
+    const Team team = whole_team.for_work(static_cast<double>(n_) * static_cast<double>(panels));
+    team.for_each(panels, [&](Index p, const Worker& worker) {
+      if (worker.stop(static_cast<double>(n_))) return;
       Word seen = 0;
-      const Word* words = panel(first / kPanel);
+      const Word* words = panel(p);
       for (Index i = 0; i < n_; ++i) seen = static_cast<Word>(seen | words[i]);
-      for (Index j = first; j < std::min(m_, first + kPanel); ++j)
-        count += (seen >> (j - first) & 1) == 0;
-    }
-    return count;
+      for (Index l = 0; l < std::min(kPanel, m_ - p * kPanel); ++l)
+        counts[static_cast<std::size_t>(p)] += (seen >> l & 1) == 0;
+    });
+    return std::accumulate(counts.begin(), counts.end(), Index(0));
   }
 
-  // Number of different activation patterns among the neurons.
-  Index patterns() const {
-    const Index length = ceil_div(n_, 64);
-    std::vector<std::uint64_t> rows(static_cast<std::size_t>(m_ * length));  // a neuron a row
-    for (Index j = 0; j < m_; ++j)
-      for (Index i = 0; i < n_; ++i)
-        rows[static_cast<std::size_t>(j * length + i / 64)] |= std::uint64_t{at(j, i)} << (i % 64);
-    const auto row = [&](Index j) { return rows.begin() + j * length; };
-    std::vector<Index> order(static_cast<std::size_t>(m_));
-    std::iota(order.begin(), order.end(), Index(0));
-    std::sort(order.begin(), order.end(), [&](Index j, Index k) {
-      return std::lexicographical_compare(row(j), row(j) + length, row(k), row(k) + length);
+  // Number of different activation patterns among the neurons: of different hashes of 122 bits,
+  // two polynomials in 32 signs at a time. Patterns that differ share both with a chance of
+  // (n / 32)^2 / 2^122, were the points random; to lay patterns out a neuron a row and compare
+  // them would take the memory of all signs once more.
+  Index patterns(const Team& whole_team) const {
+    using Hash = std::array<std::uint64_t, 2>;
+    constexpr Hash kPoints = {0x0fc94e2f5a3d7b91, 0x13a7d60b8e54c2f3};  // below the modulus
+    constexpr Index kStretch = 2048;                                    // between two looks
+    std::vector<Hash> hashes(static_cast<std::size_t>(m_));
+    const double work = 4.0 * static_cast<double>(m_) * static_cast<double>(n_) / 32;
+    const Team team = whole_team.for_work(work);
+    team.for_each(ceil_div(m_, kPanel), [&](Index p, const Worker& worker) {
+      const Index neurons = std::min(kPanel, m_ - p * kPanel);
+      Hash* rows = hashes.data() + p * kPanel;
+      std::uint32_t words[kPanel];
+      for (Index first = 0; first < n_; first += 32) {
+        if (first % kStretch == 0 && worker.stop(static_cast<double>(kStretch * kPanel))) return;
+        columns(p, first, std::min<Index>(32, n_ - first), words);
+        for (Index l = 0; l < neurons; ++l)
+          for (std::size_t k = 0; k < 2; ++k)
+            rows[l][k] = detail::times_plus(rows[l][k], kPoints[k], words[l]);
+      }
     });
-    Index distinct = m_ > 0;
-    for (std::size_t k = 1; k < order.size(); ++k)
-      distinct += !std::equal(row(order[k]), row(order[k]) + length, row(order[k - 1]));
-    return distinct;
+    std::sort(hashes.begin(), hashes.end());
+    return std::unique(hashes.begin(), hashes.end()) - hashes.begin();
   }
 
  private:

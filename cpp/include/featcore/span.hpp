@@ -28,10 +28,36 @@ bool may_lack_rank(Index n, Index d, const T* x, const Team& team) {
   return least * least < kSuspicious * gram.diagonal().maxCoeff();
 }
 
+// Whether coordinates in the span of the samples serve as well as those given. They are known to
+// rounding of |w| |x|, where a product of w and x is to that of its largest term: the same unless a
+// large input drowns the others, which a weight of zero may hide. Some inputs may be small, as a
+// few pixels at the border always are.
+template <class T>
+bool inputs_are_alike(Index n, Index d, const T* x) {
+  const Vector<double> largest =
+      ConstRows<T>(x, n, d).cwiseAbs().colwise().maxCoeff().transpose().template cast<double>();
+  std::vector<double> sizes;
+  for (Index k = 0; k < d; ++k) {
+    if (!(largest(k) > 0)) continue;  // an input that no sample has
+    double sum = 0;
+    for (Index i = 0; i < n; ++i) {
+      const double part = static_cast<double>(x[i * d + k]) / largest(k);
+      sum += part * part;
+    }
+    sizes.push_back(largest(k) * std::sqrt(sum));
+  }
+  if (sizes.empty()) return true;
+  constexpr double kSpread = 1024;
+  const auto small = sizes.begin() + static_cast<std::ptrdiff_t>(sizes.size() / 10);
+  std::nth_element(sizes.begin(), small, sizes.end());
+  return *std::max_element(small, sizes.end()) <= kSpread * *small;
+}
+
 // Orthonormal rows that span those of x, (rank, d), or nothing if there are more than `most`.
 // Gram-Schmidt with pivots, each vector orthogonalised twice. Rows count by their direction,
-// however short: what is left out is rounding of each row, not of the longest. A zero x gives one
-// arbitrary vector.
+// however short: what is left out is rounding of each row, not of the longest, and of double also
+// where T is float, whose numbers are what they are: 1e-7 of a row is no rounding. A zero x gives
+// one arbitrary vector.
 template <class T>
 std::vector<T> span_basis(Index n, Index d, const T* x, Index most, const Team& whole_team) {
   constexpr Index kRows = 32;
@@ -43,7 +69,7 @@ std::vector<T> span_basis(Index n, Index d, const T* x, Index most, const Team& 
     if (length > 0) rest.row(i) = rest.row(i) / length;
     norms[static_cast<std::size_t>(i)] = length > 0 ? 1 : 0;
   }
-  const double nothing = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
+  constexpr double nothing = 64 * std::numeric_limits<double>::epsilon();
   RowMatrix<double> basis(0, d);
   Index rank = 0;
   while (true) {

@@ -42,14 +42,17 @@ class CrossSplit {
     return f_.data();
   }
 
-  const Signs<T>* signs() const { return keeps_signs_ ? &kernel_.signs() : nullptr; }
+  const Signs<T>* signs(const Team& team) const {
+    return keeps_signs_ ? &kernel_.signs(team) : nullptr;
+  }
+  void share_memory(const CrossSplit& other) { kernel_.share_memory(other.kernel_); }
 
   // <w_j, x_i> as (panel, sample, neuron), with the head of the network.
   static Panels<T> products_in_panels(const NetworkView<T>& net, Index n, const T* x,
                                       const Team& team) {
     std::vector<T> rows(static_cast<std::size_t>(net.m * n));
     row_products(net.m, net.W, n, x, net.d, team, rows.data());
-    return Panels<T>(NetworkView<T>{net.m, n, rows.data(), net.a});
+    return Panels<T>(NetworkView<T>{net.m, n, rows.data(), net.a}, team);
   }
 
  private:
@@ -70,8 +73,9 @@ class SpanForm : public Form<T> {
     return splits_[static_cast<std::size_t>(split - 1)]->outputs(coefficients(), scale_, team);
   }
 
-  const Signs<T>* signs(Index split) const final {
-    return split == 0 ? train_signs() : splits_[static_cast<std::size_t>(split - 1)]->signs();
+  const Signs<T>* signs(Index split, const Team& team) const final {
+    return split == 0 ? train_signs(team)
+                      : splits_[static_cast<std::size_t>(split - 1)]->signs(team);
   }
 
   const Weights<T>& weights() final {
@@ -101,14 +105,16 @@ class SpanForm : public Form<T> {
         basis_(basis),
         scale_(scale),
         start_products_(CrossSplit<T>::products_in_panels(start, rank, basis, team)) {
-    for (std::size_t k = 1; k < splits.size(); ++k)
+    for (std::size_t k = 1; k < splits.size(); ++k) {
       splits_.push_back(
           std::make_unique<CrossSplit<T>>(splits[k], start, rank, basis, activation,
                                           signs_of_all_splits && activation.homogeneous(), team));
+      splits_.back()->share_memory(*splits_.front());
+    }
   }
 
   virtual const T* train_outputs(const Team& team) = 0;
-  virtual const Signs<T>* train_signs() const = 0;
+  virtual const Signs<T>* train_signs(const Team& team) const = 0;
   virtual const Panels<T>& coefficients() = 0;  // D, with the present head
   virtual const Panels<T>& products() = 0;      // W B^T, with the present head
 

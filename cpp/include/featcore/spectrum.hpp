@@ -47,6 +47,25 @@ ColMatrix<double> gram_matrix(const NetworkView<T>& net, bool by_columns, double
   return gram;
 }
 
+// solve(), which cannot be interrupted where `size` is large: then it runs on a thread of its own,
+// which a stop leaves behind, with all it needs.
+template <class Solve>
+auto left_behind(Index size, Solve solve, const Team& team) {
+  using Result = decltype(solve());
+  constexpr Index kPrompt = 256;
+  if (size <= kPrompt) return solve();
+  std::packaged_task<Result()> task([solve = std::move(solve)] {
+    const DefaultFloats floats;
+    return solve();
+  });
+  std::future<Result> result = task.get_future();
+  std::thread(std::move(task)).detach();
+  const Worker worker(0, team.monitor());
+  while (result.wait_for(std::chrono::milliseconds(5)) != std::future_status::ready)
+    if (worker.stop()) throw Stopped{};
+  return result.get();
+}
+
 inline ColMatrix<double> orthonormal_against(ColMatrix<double> block,
                                              const ColMatrix<double>& basis) {
   for (int pass = 0; pass < 2; ++pass) {  // twice is enough (Kahan)
@@ -70,7 +89,13 @@ inline std::vector<double> krylov_eigenvalues(const ColMatrix<double>& gram, Ind
     block.data()[i] = static_cast<double>(word >> 11) * 0x1p-53 - 0.5;
   }
   ColMatrix<double> basis(size, 0);
-  ColMatrix<double> image(size, 0);  // gram * basis
+  ColMatrix<double> image(size, 0);   // gram * basis
+  ColMatrix<double> projected(0, 0);  // basis^T * image
+  Index look = 0;                     // at as many vectors
+  struct Ritz {
+    ColMatrix<double> vectors;
+    Vector<double> values;
+  };
   const Worker worker(0, team.monitor());
   while (true) {
     if (worker.stop()) throw Stopped{};
@@ -80,43 +105,50 @@ inline std::vector<double> krylov_eigenvalues(const ColMatrix<double>& gram, Ind
     image.conservativeResize(Eigen::NoChange, had + block.cols());
     basis.rightCols(block.cols()) = block;
     image.rightCols(block.cols()).noalias() = gram * block;
-    const Eigen::SelfAdjointEigenSolver<ColMatrix<double>> ritz(basis.transpose() * image);
-    const auto vectors = ritz.eigenvectors().rightCols(count);
-    const auto values = ritz.eigenvalues().tail(count);
+    const Index has = basis.cols();
+    const ColMatrix<double> part = basis.transpose() * image.rightCols(has - had);
+    projected.conservativeResize(has, has);
+    projected.rightCols(has - had) = part;
+    projected.bottomRows(has - had) = part.transpose();
+    block = image.rightCols(std::min(width, size - has));
+    if (has < look && has < size) continue;
+    look = has + has / 8;  // a look costs the cube of what there is
+    const Ritz ritz = left_behind(
+        has,
+        [projected, count] {
+          const Eigen::SelfAdjointEigenSolver<ColMatrix<double>> solver(projected);
+          return Ritz{solver.eigenvectors().rightCols(count), solver.eigenvalues().tail(count)};
+        },
+        team);
+    const ColMatrix<double>& vectors = ritz.vectors;
+    const Vector<double>& values = ritz.values;
     const ColMatrix<double> residual = image * vectors - basis * (vectors * values.asDiagonal());
     // A residual of 1e-8 of a value leaves an error of 1e-16 of it; but no value of `gram` is known
     // better than to the rounding of the largest.
     const auto tolerance = (1e-8 * values.array()).max(4e-15 * values(count - 1));
     const bool converged = (residual.colwise().norm().transpose().array() <= tolerance).all();
-    if (converged || basis.cols() == size) {
+    if (converged || has == size) {
       std::vector<double> result(static_cast<std::size_t>(count));
       for (Index k = 0; k < count; ++k) result[static_cast<std::size_t>(k)] = values(count - 1 - k);
       return result;
     }
-    block = image.rightCols(std::min(width, size - basis.cols()));
   }
 }
 
-// The same by a dense solver. A large one cannot be interrupted: it runs on a thread of its own,
-// which a stop leaves behind, with all it needs.
+// The same by a dense solver.
 inline std::vector<double> dense_eigenvalues(const ColMatrix<double>& gram, Index count,
                                              const Team& team) {
-  const auto solve = [count](const ColMatrix<double>& matrix) {
-    const Eigen::SelfAdjointEigenSolver<ColMatrix<double>> solver(matrix, Eigen::EigenvaluesOnly);
-    std::vector<double> values;
-    values.reserve(static_cast<std::size_t>(count));
-    for (Index k = 0; k < count; ++k) values.push_back(solver.eigenvalues()(matrix.rows() - 1 - k));
-    return values;
-  };
-  constexpr Index kPrompt = 256;
-  if (gram.rows() <= kPrompt) return solve(gram);
-  std::packaged_task<std::vector<double>()> task([solve, gram] { return solve(gram); });
-  std::future<std::vector<double>> result = task.get_future();
-  std::thread(std::move(task)).detach();
-  const Worker worker(0, team.monitor());
-  while (result.wait_for(std::chrono::milliseconds(5)) != std::future_status::ready)
-    if (worker.stop()) throw Stopped{};
-  return result.get();
+  return left_behind(
+      gram.rows(),
+      [gram, count] {
+        const Eigen::SelfAdjointEigenSolver<ColMatrix<double>> solver(gram, Eigen::EigenvaluesOnly);
+        std::vector<double> values;
+        values.reserve(static_cast<std::size_t>(count));
+        for (Index k = 0; k < count; ++k)
+          values.push_back(solver.eigenvalues()(gram.rows() - 1 - k));
+        return values;
+      },
+      team);
 }
 
 }  // namespace detail

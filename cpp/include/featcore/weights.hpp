@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -51,11 +52,24 @@ class Weights {
   // Largest `count` singular values of W, descending.
   virtual std::vector<double> singular_values(Index count, const Team& team) const = 0;
 
+  // ln |w_j|, (m,), right also where no number holds |w_j|; -inf for a zero neuron.
+  virtual void log_norms(const Team& team, double* out) const = 0;
+
+  // Sizes, which are norms, singular values and this head, are in this unit. It is 1 but for
+  // neurons with scales of their own, whose sizes may underflow while ratios of them do not.
+  virtual double unit() const = 0;
+  virtual double squared_unit() const = 0;
+  virtual const T* sized_head() const = 0;
+
+  // Of such neurons, rows() and head() have the mantissas, and these are the powers of two that
+  // were handed over; null for all others.
+  virtual const std::int64_t* exponents() const = 0;
+
   // |W|^2 + |a|^2.
   double parameter_norm_squared(const Team& team) const {
     std::vector<double> squares(static_cast<std::size_t>(m()));
     squared_norms(team, squares.data());
-    double sum = squared_norm(head(), m());
+    double sum = squared_norm(sized_head(), m());
     for (const double square : squares) sum += square;
     return sum;
   }
@@ -103,45 +117,55 @@ double cosine(const T* w, const double* v, Index d) {
 
 }  // namespace detail
 
+// Weights without scales of their own.
+template <class T>
+class PlainWeights : public Weights<T> {
+ public:
+  void log_norms(const Team& team, double* out) const override {
+    this->norms(team, out);
+    for (Index j = 0; j < this->m(); ++j) out[j] = std::log(out[j]);
+  }
+  double unit() const override { return 1; }
+  double squared_unit() const override { return 1; }
+  const T* sized_head() const override { return this->head(); }
+  const std::int64_t* exponents() const override { return nullptr; }
+};
+
 // Weights a neuron a row: `lay_out` writes them when somebody asks.
 template <class T>
-class RowWeights final : public Weights<T> {
+class RowWeights final : public PlainWeights<T> {
  public:
-  RowWeights(Index m, Index d, const T* a, std::function<void(T*)> lay_out)
+  RowWeights(Index m, Index d, const T* a, std::function<void(const Team&, T*)> lay_out)
       : net_{m, d, nullptr, a}, lay_out_(std::move(lay_out)) {}
 
   Index m() const override { return net_.m; }
   Index d() const override { return net_.d; }
   const T* head() const override { return net_.a; }
-  NetworkView<T> rows(const Team&) const override { return made(); }
-  void write(const Team&, T* W) const override { lay_out_(W); }
+  NetworkView<T> rows(const Team& team) const override { return made(team); }
+  void write(const Team& team, T* W) const override { lay_out_(team, W); }
 
-  void norms(const Team&, double* out) const override {
-    made();
-    for (Index j = 0; j < net_.m; ++j) out[j] = detail::norm(row(j), net_.d);
+  void norms(const Team& team, double* out) const override {
+    made(team);
+    each_row(team, 1, [&](Index j) { out[j] = detail::norm(row(j), net_.d); });
   }
 
-  void squared_norms(const Team&, double* out) const override {
-    made();
-    for (Index j = 0; j < net_.m; ++j) out[j] = squared_norm(row(j), net_.d);
+  void squared_norms(const Team& team, double* out) const override {
+    made(team);
+    each_row(team, 1, [&](Index j) { out[j] = squared_norm(row(j), net_.d); });
   }
 
   void cosines(const double* directions, Index count, const Team& team,
                double* out) const override {
-    made();
-    constexpr Index kBlock = 64;
-    const Team sized = team.for_work(4.0 * static_cast<double>(net_.m * net_.d * count));
-    sized.for_each(ceil_div(net_.m, kBlock), [&](Index block, const Worker& worker) {
-      for (Index j = block * kBlock; j < std::min(net_.m, (block + 1) * kBlock) && !worker.stop();
-           ++j)
-        for (Index q = 0; q < count; ++q)
-          out[j * count + q] = detail::cosine(row(j), directions + q * net_.d, net_.d);
+    made(team);
+    each_row(team, count, [&](Index j) {
+      for (Index q = 0; q < count; ++q)
+        out[j * count + q] = detail::cosine(row(j), directions + q * net_.d, net_.d);
     });
   }
 
   void sum_cosines(const std::vector<Index>& members, const double* directions, Index count,
-                   const Team&, double* out) const override {
-    made();
+                   const Team& team, double* out) const override {
+    made(team);
     std::vector<double> sum(static_cast<std::size_t>(net_.d), 0.0);
     for (const Index j : members)
       for (Index k = 0; k < net_.d; ++k)
@@ -151,23 +175,35 @@ class RowWeights final : public Weights<T> {
   }
 
   std::vector<double> singular_values(Index count, const Team& team) const override {
-    return featcore::singular_values(made(), count, team);
+    return featcore::singular_values(made(team), count, team);
   }
 
  private:
-  const NetworkView<T>& made() const {
+  const NetworkView<T>& made(const Team& team) const {
     if (net_.W == nullptr) {
       W_.resize(static_cast<std::size_t>(net_.m * net_.d));
-      lay_out_(W_.data());
+      lay_out_(team, W_.data());
       net_.W = W_.data();
     }
     return net_;
+  }
+
+  // body(j) for every row, which looks at it `times` times.
+  template <class Body>
+  void each_row(const Team& team, Index times, Body&& body) const {
+    constexpr Index kBlock = 64;
+    const double work = 4.0 * static_cast<double>(net_.d * times);
+    team.for_work(work * static_cast<double>(net_.m))
+        .for_each(ceil_div(net_.m, kBlock), [&](Index block, const Worker& worker) {
+          const Index end = std::min(net_.m, (block + 1) * kBlock);
+          for (Index j = block * kBlock; j < end && !worker.stop(work); ++j) body(j);
+        });
   }
   const T* row(Index j) const { return net_.W + j * net_.d; }
 
   mutable NetworkView<T> net_;
   mutable std::vector<T> W_;
-  std::function<void(T*)> lay_out_;
+  std::function<void(const Team&, T*)> lay_out_;
 };
 
 }  // namespace featcore

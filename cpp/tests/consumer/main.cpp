@@ -15,7 +15,9 @@ int main() {
   const SplitView<double> data{4, 2, x.data(), y.data(), nullptr, nullptr};
   const NetworkView<double> start{4, 2, W.data(), a.data()};
 
-  PrimalForm<double> form(start, activation_by_name("relu", 0), {data}, false);
+  Monitor monitor;
+  const Team team(2, monitor);
+  PrimalForm<double> form(start, activation_by_name("relu", 0), {data}, false, team);
   const std::vector<Objective<double>> objectives = {Objective<double>({}, data)};
   const std::vector<double> balances(4);
   std::vector<double> losses(3);
@@ -27,9 +29,8 @@ int main() {
   Recorder<double> recorder({0, 200}, {loss}, steps.data());
   DescentOptions options;
   options.last_step = 200;
-  Monitor monitor;
   const DescentOutcome outcome =
-      descend<double>(form, objectives, balances.data(), options, recorder, Team(2, monitor));
+      descend<double>(form, objectives, balances.data(), options, recorder, team);
 
   const std::vector<double> f = outputs(form.network(), x);
   std::printf("%s after %lld steps: loss %.3g -> %.3g\n", status_name(outcome.status),

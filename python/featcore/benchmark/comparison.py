@@ -115,6 +115,8 @@ def measure(
     ------
     TypeError, ValueError
         For arguments out of range.
+    MemoryError
+        Before anything is made, with the number, if a problem needs more memory than there is.
     DisagreementError
         If a peer computes something else.
     RuntimeError
@@ -143,6 +145,9 @@ def measure(
     threads = resolve_threads(num_threads)
     seconds = checked_seconds(seconds)
     repeats = integer("repeats", repeats, least=1)
+    for shape in shapes:
+        for dtype in dtypes:
+            surroundings.refuse_what_does_not_fit(Problem(shape, dtype))
     before = surroundings.load()
     vectors: dict[str, str] = {}
     results = []

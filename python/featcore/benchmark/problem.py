@@ -93,6 +93,14 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.shape} {self.dtype}"
 
+    @property
+    def memory(self) -> int:
+        """Bytes that featcore takes for it at least: making the arrays, or a run in the primal form."""
+        n, d, m = self.shape.n, self.shape.d, self.shape.m
+        size = np.dtype(self.dtype).itemsize
+        arrays = size * (n * d + m * d)
+        return arrays + max(2 * 8 * max(n, m) * d, 4 * size * m * d + n * m // 8)
+
     def make(self) -> tuple[Dataset, TwoLayerNet]:
         """Return the data, with labels that are coin flips, and the network at the start."""
         n, d, m = self.shape.n, self.shape.d, self.shape.m

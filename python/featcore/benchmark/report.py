@@ -252,9 +252,8 @@ def _content(text: str, kind: str) -> dict[str, Any]:
     content = json.loads(text)
     found = content.pop("kind", None) if isinstance(content, dict) else None
     if found != kind:
-        raise ValueError(
-            f"this is a {found!r} and must be a {kind!r}, as `featcore bench` writes it"
-        )
+        said = "does not say what it is" if found is None else f"is a {found!r}"
+        raise ValueError(f"this text {said}; it must be a {kind!r}, as `featcore bench` writes it")
     return dict(content)
 
 

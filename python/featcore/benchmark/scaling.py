@@ -86,6 +86,13 @@ def growth(
     threads = resolve_threads(num_threads)
     seconds = checked_seconds(seconds)
     repeats = integer("repeats", repeats, least=1)
+    for base in bases:
+        for dtype in dtypes:
+            surroundings.refuse_what_does_not_fit(Problem(base, dtype))
+            for variable in ("n", "d", "m"):
+                most = max(_values(base, variable, factors, threads))
+                shape = replace(base, **{variable: most})
+                surroundings.refuse_what_does_not_fit(Problem(shape, dtype))
     before = surroundings.load()
     vectors: dict[str, str] = {}
     series = []

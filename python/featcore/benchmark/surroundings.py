@@ -7,10 +7,12 @@ import datetime
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from featcore import build_info
+from featcore.benchmark.problem import Problem
 from featcore.report import environment
 
 
@@ -69,6 +71,24 @@ def available_memory() -> int | None:
         limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
         limits.append(int(limit) - int(used))
     return min(limits, default=None)
+
+
+def refuse_what_does_not_fit(problem: Problem) -> None:
+    """Raise if `problem` cannot be made in the memory that there is.
+
+    Raises
+    ------
+    MemoryError
+        With what is needed, and what there is.
+    """
+    available = available_memory()
+    if available is not None and problem.memory > available:
+        # as decimals: a shape may be too large for a float
+        needed, there = (Decimal(bytes_) / 2**30 for bytes_ in (problem.memory, available))
+        raise MemoryError(
+            f"shape {problem} needs at least {needed:.4g} GiB of memory, and {there:.4g} GiB are available; "
+            "give fewer samples, inputs or neurons"
+        )
 
 
 def _cpu() -> str:

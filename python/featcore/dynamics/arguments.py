@@ -14,6 +14,7 @@ from featcore.data.dataset import Dataset
 from featcore.dynamics.gradient import REDUCTIONS
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Run, State
+from featcore.dynamics.scales import carried, log_epsilon, squared_sizes
 from featcore.losses import Loss
 from featcore.network import TwoLayerNet
 from featcore.observables import Function, Observable, check_match, check_net
@@ -33,7 +34,10 @@ class Problem:
 
     def start(self, form: str) -> State:
         """Return the state in which a run begins."""
-        return State(State.VERSION, form, 0, {"balance": observables.balance(self.net)})
+        arrays = {"balance": observables.balance(self.net)}
+        if self.net.log_scale is not None:
+            arrays |= {"log_scale": self.net.log_scale, "sizes": squared_sizes(self.net)}
+        return State(State.VERSION, form, 0, arrays)
 
 
 class Common(TypedDict):
@@ -61,12 +65,20 @@ def problem(
     output_penalty: float,
     evaluate: Mapping[str, Dataset] | None,
     observe: Iterable[str | Observable | Function],
+    carries_scales: bool = False,
 ) -> Problem:
-    """Check what dynamics have in common; `sha256` hashes a data set."""
+    """Check what dynamics have in common; `sha256` hashes a data set.
+
+    With `carries_scales`, a network keeps its `log_scale`; else its weights must hold it.
+    """
     check_net(net)
-    net = net.absorbed()
+    given = net
+    if not carries_scales:
+        net = absorbed(net)
     loss = losses.get(loss)
     splits = _splits(net, data, evaluate, loss)
+    if carries_scales and net.log_scale is not None:
+        net = carried(net, float(np.abs(data.x).max()))
     observed = _observed(observe, net, splits, loss)
     rates = _rates(train, layer_rates)
     settings = {
@@ -78,10 +90,29 @@ def problem(
         "rate_a": rates[1],
         "splits": list(splits),
         "data_sha256": [sha256(split) for split in splits.values()],
-        "net_sha256": net.sha256(),
+        "net_sha256": given.sha256() if carries_scales else net.sha256(),
         "provenance": [_plain(split.provenance) for split in splits.values()],
     }
+    if net.log_scale is not None:
+        settings["log_epsilon"] = log_epsilon(net)
     return Problem(net, loss, splits, observed, settings)
+
+
+def absorbed(net: TwoLayerNet) -> TwoLayerNet:
+    """Return `net` with its scales in its weights.
+
+    Raises
+    ------
+    ValueError
+        If these cannot hold them; the message names what can.
+    """
+    try:
+        return net.absorbed()
+    except ValueError as error:
+        raise ValueError(
+            f"{error}, and follow it by fc.flow with method='event', which carries log_scale: ReLU or leaky ReLU, "
+            "any loss but the hinge"
+        ) from error
 
 
 def objective(settings: Mapping[str, Any]) -> tuple[str, bool, float, float]:

@@ -89,7 +89,9 @@ def descend(
     form : {"auto", "primal", "gram", "projected"}
         Coordinates that are iterated; they agree to rounding, and differ in speed only. "primal": W. "gram":
         pre-activations, for n well below 2d. "projected": W in the span of x, for rank(x) well below d.
-        "auto" chooses by arithmetic on n, d, m and the rank; `run.outcome.form` tells.
+        Rounding of the latter is relative to |w||x|: an input in units far larger than the others' drowns them.
+        "auto" chooses by arithmetic on n, d, m, the rank and, for that reason, the lengths of the columns of x;
+        `run.outcome.form` tells.
     num_threads : int, optional
         Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
     progress : bool
@@ -117,7 +119,8 @@ def descend(
     Notes
     -----
     Memory beyond the arrays that come and go, in the primal form: one bit a (neuron, sample) pair, three copies of
-    W, and at most 64 MiB; no n×m matrix of numbers. The Gram form takes seven of them.
+    W, and at most 64 MiB, with 16 MiB for what is evaluated besides (of two inputs: for each such split up to 30);
+    no n×m matrix of numbers. The Gram form takes seven of them.
 
     Examples
     --------
@@ -310,10 +313,20 @@ def record_point(run: Run) -> Rows:
     splits = run.splits
     if splits is None:
         raise ValueError("the run has no data to evaluate on")
-    columns = Columns(run.observed, run.net, splits, rows=1)
+    scaled = run.net.log_scale is not None
+    columns = Columns(run.observed, run.net, splits, rows=1 + scaled)
     if columns.has_functions:
         columns.on_row(0, run.net)
     settings = run.settings
+    if scaled:
+        from featcore.dynamics.flow import fill_row
+
+        fill_row(run, splits, columns)
+        return Rows(
+            np.array([run.state.step], dtype=np.int64),
+            {name: array[:1] for name, array in columns.arrays.items()},
+            np.array([run.outcome.time]),
+        )
     # A flow keeps W itself.
     descent = settings["dynamics"] == "descend"
     *_, error, _ = core.descend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -9,6 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from featcore import losses
 from featcore._dispatch import core, free_memory
 from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
@@ -16,10 +18,11 @@ from featcore.dynamics.arguments import LAYERS, Common, objective, problem, reco
 from featcore.dynamics.gradient import split_tuple
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Rows, Run, State
+from featcore.dynamics.scales import scaled_net
 from featcore.dynamics.segment import Call, Leg, Segment, Stops
 from featcore.losses import Loss
 from featcore.network import TwoLayerNet
-from featcore.observables import Function, Observable
+from featcore.observables import Columns, Function, Observable, check_net
 
 FIXED = ("euler", "heun", "rk4")
 METHODS = ("auto", "event", "tsit5", *FIXED)
@@ -30,6 +33,11 @@ LEAST_RTOL = {"float64": 1e-13, "float32": 1e-5}
 
 COUNTS = ("accepted", "rejected", "evaluations", "crossings", "slidings")
 EVENTS = ("time", "neuron", "sample", "kind")
+
+# What rounding may leave of a margin of 1, of the sum of what neurons give.
+_SLACK = {"float64": 1e-11, "float32": 1e-5}
+_SAMPLES = 4096  # looked at together
+_LISTED = 5
 
 _PARTS = 1000  # of the way, as the core counts it for a progress bar
 _ALL_EVENTS = 2**20
@@ -72,7 +80,8 @@ def flow(
     Parameters
     ----------
     net : TwoLayerNet
-        Where to start; not changed.
+        Where to start; not changed. Method "event" carries its `log_scale`, if it has one, at any scale, and so does
+        `run.net`; `rtol` and `atol` are then relative to each neuron's own size. See docs/flow_modes.md.
     data : Dataset
         Training data, of the network's dtype and dimension; the split "train" of the history.
     loss : {"logistic", "exponential", "hinge", "squared"} or Loss
@@ -80,16 +89,18 @@ def flow(
     t_end : float
         Where to stop, at least 0. Step k of `descend` with step size η is at t = ηk.
     method : {"auto", "event", "tsit5", "euler", "heun", "rk4"}
-        "event" is the event-resolved integrator: ReLU and leaky ReLU, any loss but the hinge. "tsit5" (Tsitouras
-        5(4)) controls its error on smooth problems; it steps over kinks, and there the error is about √rtol, which
-        `outcome.message` says, too. "euler" (the same bits as `descend` in the same form), "heun" and "rk4" take
-        steps of `step_size`. "auto" is "event" where that applies, else "tsit5": for smooth activations, and for the
-        hinge loss, whose residuals jump. `run.settings["method"]` has the method taken.
+        "event" is the event-resolved integrator: ReLU and leaky ReLU. With the hinge loss it is exact: see Notes; it
+        takes no penalties then. "tsit5" (Tsitouras 5(4)) controls its error on smooth problems; it steps over kinks,
+        and there the error is about √rtol, which `outcome.message` says, too. "euler" (the same bits as `descend` in
+        the same form), "heun" and "rk4" take steps of `step_size`. "auto" is "event" where that applies, else
+        "tsit5": for smooth activations, and for the hinge loss with penalties. `run.settings["method"]` has the
+        method taken.
     rtol : float
         Relative error, at least 1e-13 (of float32: 1e-5).
         Of "event": each step may move the weights astray by rtol times the most that the residuals could have
         changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
-        of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step.
+        of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step. (The exact hinge flow is
+        resolved to rounding, whatever it is.)
     atol : float, optional
         Absolute error. Of "event": what a step may move the weights astray, relative to their norm, where residuals
         contradict each other and weights rest. Of "tsit5": of each weight and step. Default rtol/1000.
@@ -110,7 +121,9 @@ def flow(
     record : Recording, optional
         When to record; `Recording.log(20)` by default. Recording changes no bits of the flow.
     events : bool or int
-        Keep crossings and slidings in `run.events`: the first million, or the first so many.
+        Keep crossings and slidings in `run.events`: the first million, or the first so many. The exact hinge flow
+        adds those of margins, with neuron -1: kind -1 where a sample is satisfied, 0 where it becomes a support
+        vector (its margin is held at 1), 1 where it is violated again.
     loss_target : float, optional
         Stop where the training loss (without penalties) comes down to this, or is at the start.
     gradient_target : float, optional
@@ -122,9 +135,10 @@ def flow(
         Stop after this many seconds.
     form : {"auto", "primal", "projected"}
         Coordinates that are moved; runs agree to rounding with fixed steps, else to `rtol`, and differ in speed.
-        "primal": W. "projected": W in the span of x, for rank(x) well below d, as where n is. "auto" chooses by
-        arithmetic on n, d, m and the rank; `run.outcome.form` tells. (The form "gram" of `descend` is no form of a
-        flow: in the span a step costs n·m·n, too.)
+        "primal": W. "projected": W in the span of x, for rank(x) well below d, as where n is; its rounding is
+        relative to |w||x|, so that an input in units far larger than the others' drowns them. "auto" chooses by
+        arithmetic on n, d, m, the rank and, for that reason, the lengths of the columns of x; `run.outcome.form`
+        tells. (The form "gram" of `descend` is no form of a flow: in the span a step costs n·m·n, too.)
     num_threads : int, optional
         Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
     progress : bool
@@ -155,6 +169,13 @@ def flow(
     On a step the residuals are polynomials of time. Given those, every neuron is carried from one of its own events
     to the next by its power series, to rounding; what the neurons give makes better polynomials, until both agree.
     docs/derivations.md has the formulas.
+
+    Under the hinge loss a residual is a constant while its sample is violated and 0 once it is satisfied; a sample that
+    its neighbours would pull back below margin 1 stays there as a support vector, with the multiplier in [0, 1] that
+    holds it. From one event to the next all neurons are carried by one power series, to rounding, and where several
+    things happen at once the velocity is the shortest subgradient. The flow ends, as "stationary", where every margin
+    is at least 1 or nothing moves any more; `outcome.message` then says which samples are below 1 and which neurons are
+    dead. docs/flow_modes.md has what is assumed.
 
     Examples
     --------
@@ -221,8 +242,16 @@ def prepare(
 
     An ensemble passes a `sha256` that hashes a data set of many members once.
     """
-    asked = problem(net, data, loss, sha256, **common)
-    method = _method(choice("method", method, METHODS), asked.net, asked.loss)
+    check_net(net)
+    choice("method", method, METHODS)
+    # the event-resolved flow of residuals that do not jump
+    carries_scales = (
+        method in ("auto", "event")
+        and net.activation.homogeneous
+        and losses.get(loss).name != "hinge"
+    )
+    asked = problem(net, data, loss, sha256, carries_scales=carries_scales, **common)
+    method = _method(method, asked.net, asked.settings)
     if (step_size is None) == (method in FIXED):
         raise ValueError(
             f"step_size={step_size!r} with method={method!r}: "
@@ -285,6 +314,57 @@ def prepare_more(
     )
 
 
+def fill_row(run: Run, splits: Mapping[str, Dataset], columns: Columns) -> None:
+    """Fill the first of two rows of `columns` with what the core observes of a run with log_scale where it stands."""
+    settings = run.settings
+    arrays, start = _parted(run.state.arrays)
+    time = run.outcome.time
+    result = core.flow(
+        run.net.W.copy(),
+        run.net.a.copy(),
+        run.net.activation.name,
+        run.net.activation.slope,
+        [split_tuple(data) for data in splits.values()],
+        objective(settings),
+        start["balance"],
+        "event",
+        (
+            time,
+            time,
+            settings["rtol"],
+            settings["atol"],
+            0.0,
+            settings["rate_W"],
+            settings["rate_a"],
+            -np.inf,
+            -np.inf,
+            np.inf,
+            1,
+            0,
+        ),
+        np.array([time]),
+        columns.native(),
+        arrays or None,
+        None,
+        None,
+        run.outcome.num_threads,
+        run.state.form,
+        scales=(start["log_scale"], start["sizes"]),
+    )
+    if result["error"] is not None:  # a signal: the row is not there
+        raise result["error"]
+
+
+def _parted(
+    arrays: Mapping[str, NDArray[Any]],
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Return the arrays of a state that the core goes on from, and those that say how the run began."""
+    start = {
+        name: array for name, array in arrays.items() if name in ("balance", "log_scale", "sizes")
+    }
+    return {name: array for name, array in arrays.items() if name not in start}, start
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Flow(Segment):
     """A gradient flow from where `earlier` stands to settings["t_end"]; a position is a part of that way."""
@@ -314,8 +394,8 @@ class _Flow(Segment):
 
     def _run(self, call: Call, schedule: NDArray[np.float64]) -> Leg:
         settings, sigma = self.settings, self.net.activation
-        arrays = dict(self.state.arrays)
-        balance = arrays.pop("balance")
+        arrays, start = _parted(self.state.arrays)
+        scales = (start["log_scale"], start["sizes"]) if "log_scale" in start else None
         result = core.flow(
             call.W,
             call.a,
@@ -323,7 +403,7 @@ class _Flow(Segment):
             sigma.slope,
             [split_tuple(data) for data in self.splits.values()],
             objective(settings),
-            balance,
+            start["balance"],
             settings["method"],
             (
                 self._start,
@@ -347,6 +427,7 @@ class _Flow(Segment):
             call.num_threads,
             self.state.form,
             free_memory(),
+            scales,
         )
         times, state = result["times"], result["state"]
         counts = dict(zip(COUNTS, result["counts"], strict=True))
@@ -371,13 +452,48 @@ class _Flow(Segment):
             time=result["time"],
             rows=Rows(np.arange(len(times), dtype=np.int64), {}, times),
             counts=counts,
-            state=State(
-                State.VERSION, result["form"], 0, {"balance": balance, **(state if begun else {})}
-            ),
+            state=State(State.VERSION, result["form"], 0, {**start, **(state if begun else {})}),
             num_threads=result["num_threads"],
             drift=drift if sigma.homogeneous else None,
             found=found,
+            exponents=result["exponents"],
+            account=self._account(call) if self._exact_hinge else "",
         )
+
+    def _network(
+        self, W: NDArray[Any], a: NDArray[Any], exponents: NDArray[np.int64] | None
+    ) -> TwoLayerNet:
+        if self.net.log_scale is None:
+            return super()._network(W, a, exponents)
+        if exponents is None:  # it has not moved
+            return self.net
+        return scaled_net(W, a, self.net, self.state.arrays["log_scale"], exponents)
+
+    @property
+    def _exact_hinge(self) -> bool:
+        return bool(self.settings["loss"] == "hinge" and self.settings["method"] == "event")
+
+    def _account(self, call: Call) -> str:
+        """Say which samples are violated, and which neurons are dead; nothing if no sample is."""
+        data, sigma = self.splits["train"], self.net.activation
+        short, alive = [], np.zeros(len(call.a), dtype=bool)
+        for first in range(0, data.n, _SAMPLES):
+            part = slice(first, first + _SAMPLES)
+            with np.errstate(over="ignore", invalid="ignore"):
+                hidden = sigma(data.x[part] @ call.W.T)
+                margins = data.y[part] * (hidden @ call.a)
+                slack = _SLACK[str(self.net.dtype)] * (1 + np.abs(hidden) @ np.abs(call.a))
+            alive |= (hidden != 0).any(0)
+            counts = True if data.weights is None else data.weights[part] > 0
+            short.append(first + np.flatnonzero((margins < 1 - slack) & counts))
+        violated = np.concatenate(short)
+        if not violated.size:
+            return ""
+        account = f"{violated.size} of {data.n} margins are below 1 ({_listed('sample', violated)})"
+        dead = np.flatnonzero(~alive)
+        if not dead.size:
+            return f"{account}, and no neuron is dead"
+        return f"{account}, and {dead.size} of {alive.size} neurons are dead ({_listed('neuron', dead)})"
 
     def _begin(self) -> Leg:
         none = np.zeros(0)
@@ -416,6 +532,31 @@ class _Flow(Segment):
 
     def _own_messages(self, leg: Leg, at: str) -> dict[str, str]:
         return {
+            **self._shared_messages(at),
+            **(self._hinge_messages(leg, at) if self._exact_hinge else {}),
+        }
+
+    def _hinge_messages(self, leg: Leg, at: str) -> dict[str, str]:
+        account = leg.account
+        messages = {
+            "step_underflow": f"At {at} events follow each other without end, or nothing can be held to rounding. "
+            f"{account + '. ' if account else ''}Start from other weights, or use method='tsit5'.",
+        }
+        if not account:
+            messages["stationary"] = (
+                f"Every margin is at least 1 at {at}: no sample asks for more, and nothing moves."
+            )
+        elif not math.isfinite(self.stops.gradient):
+            messages["stationary"] = (
+                f"Nothing moves any more at {at}: {account}. What the samples that are left ask for cancels, or meets "
+                "no neuron that is active on them; start from other weights, or with more neurons."
+            )
+        if account:
+            messages["reached_end"] = f"The flow was followed to {at}, where {account}."
+        return messages
+
+    def _shared_messages(self, at: str) -> dict[str, str]:
+        return {
             "reached_end": f"The flow was followed to {at}.",
             "max_steps": f"{self.max_steps} steps were taken, to {at}. Continue with run.continue_(), or raise rtol.",
             "step_underflow": f"At {at} no step is short enough for rtol={self.settings['rtol']:g}. "
@@ -423,6 +564,12 @@ class _Flow(Segment):
             "non_finite": f"The outputs after {at} are not finite; the network is the last finite one. "
             "Start from smaller weights, or scale the data down.",
         }
+
+
+def _listed(name: str, indices: NDArray[Any]) -> str:
+    """Return the first few indices, with what they are of."""
+    few = ", ".join(str(i) for i in indices[:_LISTED])
+    return f"{name}{'s' if indices.size > 1 else ''} {few}{', …' if indices.size > _LISTED else ''}"
 
 
 def _max_events(events: bool | int) -> int:
@@ -448,14 +595,23 @@ def _form(form: str) -> str:
     return choice("form", form, FORMS)
 
 
-def _method(method: str, net: TwoLayerNet, loss: Loss) -> str:
+def _method(method: str, net: TwoLayerNet, settings: Mapping[str, Any]) -> str:
     """Return the method that is meant, if it can follow the flow."""
-    resolvable = net.activation.homogeneous and loss.name != "hinge"
+    resolvable = net.activation.homogeneous
+    penalties = [
+        f"{name}={settings[name]:g}"
+        for name in ("weight_decay", "output_penalty")
+        if settings["loss"] == "hinge" and settings[name]
+    ]
     if method == "auto":
-        return "event" if resolvable else "tsit5"
+        return "event" if resolvable and not penalties else "tsit5"
     if method == "event" and not resolvable:
         raise ValueError(
-            f"method='event' takes ReLU() or LeakyReLU(slope) and a loss whose residuals do not jump, not "
-            f"{net.activation.name!r} with {loss.name!r}; use method='tsit5'"
+            f"method='event' takes ReLU() or LeakyReLU(slope), not {net.activation.name!r}; use method='tsit5'"
+        )
+    if method == "event" and penalties:
+        raise ValueError(
+            f"{' and '.join(penalties)}: the exact flow of the hinge loss has no penalties, under which residuals are "
+            "not constants between events; use method='tsit5', or leave them at 0"
         )
     return method

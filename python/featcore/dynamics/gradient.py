@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featcore import losses
@@ -25,12 +26,27 @@ def outputs(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> N
     TypeError, ValueError
         If x is not a finite real matrix of the network's dimension and dtype (integers are taken).
     """
-    net = net.absorbed()
+    net = _evaluable(net)
     array = float_array("x", x, ndim=2, dtype=net.dtype, allow_empty=True)
     if array.shape[1] != net.dim:
         raise ValueError(f"x has shape {array.shape}; the network takes (n, {net.dim})")
     sigma = net.activation
     return core.outputs(net.W, net.a, sigma.name, sigma.slope, array, resolve_threads(num_threads))
+
+
+def _evaluable(net: TwoLayerNet) -> TwoLayerNet:
+    """Return a network without log_scale and with the outputs of `net`, where these are numbers.
+
+    σ of first degree takes exp(2·log_scale_j) in the head, which is out of range only where f is.
+    """
+    if net.log_scale is None or not (net.underflows and net.activation.homogeneous):
+        return net.absorbed()
+    with np.errstate(over="ignore", under="ignore"):
+        a = (np.exp(2 * net.log_scale) * net.a).astype(net.dtype)
+    heard = (np.abs(a) >= np.finfo(net.dtype).tiny).any()  # else f is 0, all of it by underflow
+    if not heard or not np.isfinite(a).all():
+        return net.absorbed()
+    return TwoLayerNet(net.W, a, net.activation, copy=False)
 
 
 def loss_and_grad(

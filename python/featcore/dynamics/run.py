@@ -44,7 +44,8 @@ class Outcome:
     seconds: float
     """Wall time, of all parts of a continued run."""
     drift: float | None = None
-    """Of a flow: the largest change of a_j² - |w_j|²."""
+    """Of a flow: the largest change of a_j² - |w_j|²; of networks with `log_scale` relative to a_j² + |w_j|²,
+    the larger of then and now."""
 
     def __str__(self) -> str:
         return f"{self.status}: {self.message}"
@@ -159,13 +160,26 @@ class Run:
     def history(self) -> xr.Dataset:
         """What was recorded, labelled: over time, and split, neuron, direction, … as observed.
 
-        Coordinates: `time` (flow units), `step` (of a descent), `split` ("train" first). Built anew at each access.
+        Coordinates: `time` (flow units), `step` (of a descent), `split` ("train" first). Of a flow whose network
+        carries `log_scale`, `relative_time` is the time in units of ln(1/ε), with ε the largest √(|w_j|² + a_j²) at the
+        start, if that is below 1 (in the limit ε = 0 it stays 0). Built anew at each access.
         """
         import xarray as xr
 
         rows = self.complete_rows()
         times = self.settings["step_size"] * rows.steps if rows.times is None else rows.times
         coords: dict[str, Any] = {"time": ("time", times, {"long_name": "time of the flow"})}
+        attrs: dict[str, Any] = {"status": self.outcome.status}
+        log_epsilon = self.settings.get("log_epsilon", 0.0)
+        if log_epsilon < 0:
+            attrs["log_inverse_epsilon"] = -log_epsilon
+            coords["relative_time"] = (
+                "time",
+                times / -log_epsilon,
+                {
+                    "long_name": "time of the flow in units of log(1/ε), ε the largest initial neuron"
+                },
+            )
         if rows.times is None:
             coords["step"] = ("time", rows.steps)
         variables: dict[str, Any] = {}
@@ -176,7 +190,7 @@ class Run:
             dims = observables.dims_of(observable, values.ndim - 1)
             variables[observable.name] = (("time", *dims), values)
             coords |= _coordinates(observable, dims, self.settings["splits"])
-        return xr.Dataset(variables, coords, attrs={"status": self.outcome.status})
+        return xr.Dataset(variables, coords, attrs=attrs)
 
     @property
     def events(self) -> xr.Dataset | None:

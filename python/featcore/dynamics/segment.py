@@ -7,8 +7,9 @@ import time as clock
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from featcore._dispatch import core, resolve_threads
@@ -39,6 +40,11 @@ class Stops:
         )
 
 
+OnRow: TypeAlias = Callable[
+    [int, int, NDArray[Any], NDArray[Any], "NDArray[np.int64] | None"], None
+]
+
+
 @dataclass(frozen=True)
 class Call:
     """What the core is given besides the segment. It moves W and a, in place."""
@@ -46,8 +52,8 @@ class Call:
     W: NDArray[Any]
     a: NDArray[Any]
     columns: Columns
-    on_row: Callable[[int, int, NDArray[Any], NDArray[Any]], None] | None
-    """Called with (row, position, W, a) at each row, for Python observables."""
+    on_row: OnRow | None
+    """Called with (row, position, W, a, exponents) at each row, for Python observables."""
     watch: Callable[[int], None] | None
     """Called with the position every few milliseconds; what it raises is a signal."""
     num_threads: int
@@ -66,6 +72,10 @@ class Leg:
     num_threads: int
     drift: float | None = None
     found: Mapping[str, NDArray[Any]] | None = None
+    exponents: NDArray[np.int64] | None = None
+    """Of a network with log_scale that has moved: the powers of two that W and a have handed over."""
+    account: str = ""
+    """What a sentence about its end says of samples and neurons."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -116,6 +126,12 @@ class Segment(ABC):
     def _own_messages(self, leg: Leg, at: str) -> dict[str, str]:
         """Return the sentences for the ends that not all dynamics share."""
 
+    def _network(
+        self, W: NDArray[Any], a: NDArray[Any], exponents: NDArray[np.int64] | None
+    ) -> TwoLayerNet:
+        """Return the network that the core has moved to."""
+        return TwoLayerNet(W, a, self.net.activation, copy=False)
+
     def drive(
         self,
         num_threads: int | None,
@@ -135,10 +151,15 @@ class Segment(ABC):
             rows=len(schedule) + 1,
             earlier=None if before is None else before.columns,
         )
-        sigma = self.net.activation
 
-        def on_row(row: int, _position: int, W: NDArray[Any], a: NDArray[Any]) -> None:
-            columns.on_row(row, TwoLayerNet(W, a, sigma, copy=False))
+        def on_row(
+            row: int,
+            _position: int,
+            W: NDArray[Any],
+            a: NDArray[Any],
+            exponents: NDArray[np.int64] | None,
+        ) -> None:
+            columns.on_row(row, self._network(W, a, exponents))
 
         W, a = self.net.W.copy(), self.net.a.copy()
         began = clock.perf_counter()
@@ -167,7 +188,7 @@ class Segment(ABC):
         run = self._wrap(
             leg,
             status,
-            TwoLayerNet(W, a, sigma, copy=False),
+            self._network(W, a, leg.exponents),
             rows if before is None else before.followed_by(rows),
             seconds if self.earlier is None else seconds + self.earlier.outcome.seconds,
         )

@@ -1,0 +1,86 @@
+// min x' K x / 2 + D' x over 0 <= x <= 1, for K = J J' and D in the range of J.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "featcore/eigen.hpp"
+
+namespace featcore {
+
+// By an active set: variables at a bound are let go one by one, the others go to the minimum or to
+// the first bound on the way. `x` is where to begin, and the solution. `noise`: gradients that are
+// rounding.
+inline void minimize_in_box(const ColMatrix<double>& K, const Vector<double>& D,
+                            const Vector<double>& noise, Vector<double>& x) {
+  const Index count = D.size();
+  if (count == 0) return;
+  std::vector<char> free(static_cast<std::size_t>(count));
+  const auto is_free = [&](Index p) -> char& { return free[static_cast<std::size_t>(p)]; };
+  for (Index p = 0; p < count; ++p) {
+    is_free(p) = x(p) > 0 && x(p) < 1 ? 1 : 0;
+    x(p) = std::clamp(x(p), 0.0, 1.0);
+  }
+  std::vector<Index> inside;
+  for (Index round = 0; round < 10 + 10 * count; ++round) {
+    for (;;) {
+      inside.clear();
+      for (Index p = 0; p < count; ++p)
+        if (is_free(p) != 0) inside.push_back(p);
+      if (inside.empty()) break;
+      const auto size = static_cast<Index>(inside.size());
+      const Vector<double> gradient = K * x + D;
+      ColMatrix<double> system(size, size);
+      Vector<double> right(size);
+      for (Index p = 0; p < size; ++p) {
+        right(p) = -gradient(inside[static_cast<std::size_t>(p)]);
+        for (Index q = 0; q < size; ++q)
+          system(p, q) =
+              K(inside[static_cast<std::size_t>(p)], inside[static_cast<std::size_t>(q)]);
+      }
+      const Vector<double> move =
+          Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>>(system).solve(right);
+      double share = 1;
+      Index first = -1;
+      for (Index p = 0; p < size; ++p) {
+        const double now = x(inside[static_cast<std::size_t>(p)]);
+        const double room = move(p) > 0 ? 1 - now : now;
+        if (std::abs(move(p)) * share > room) {
+          share = room / std::abs(move(p));
+          first = p;
+        }
+      }
+      for (Index p = 0; p < size; ++p) {
+        double& value = x(inside[static_cast<std::size_t>(p)]);
+        value = std::clamp(value + share * move(p), 0.0, 1.0);
+      }
+      if (first < 0) break;
+      const Index bound = inside[static_cast<std::size_t>(first)];
+      x(bound) = move(first) > 0 ? 1 : 0;
+      is_free(bound) = 0;
+    }
+    const Vector<double> gradient = K * x + D;
+    Index worst = -1;
+    double most = 1;
+    for (Index p = 0; p < count; ++p) {
+      if (is_free(p) != 0) continue;
+      const double pull = (x(p) > 0 ? gradient(p) : -gradient(p)) /
+                          std::max(noise(p), std::numeric_limits<double>::min());
+      if (pull > most) {
+        most = pull;
+        worst = p;
+      }
+    }
+    if (worst < 0) break;
+    is_free(worst) = 1;
+  }
+  // what is at a bound but for rounding is there
+  for (Index p = 0; p < count; ++p) {
+    if (x(p) * K(p, p) <= noise(p)) x(p) = 0;
+    if ((1 - x(p)) * K(p, p) <= noise(p)) x(p) = 1;
+  }
+}
+
+}  // namespace featcore

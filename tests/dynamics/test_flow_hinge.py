@@ -1,0 +1,417 @@
+"""The exact flow of the hinge loss: held against Euler's method, closed forms, an oracle, and what it conserves."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from _hinge_oracle import flow as oracle
+from _hinge_problems import (
+    CASES,
+    END,
+    EULER_ERROR,
+    EULER_STEPS,
+    MARGIN,
+    ORACLE_END,
+    ORACLE_GAP,
+    ORACLE_SEEDS,
+    RESTING,
+    RESTING_STEP,
+    RESTING_TIME,
+    SEEDS,
+    case,
+    small,
+)
+from _runs import same_history, same_net
+
+import featcore as fc
+
+NOTHING = fc.Recording.at([])
+
+
+def network(p, dtype=np.float64):
+    activation = fc.LeakyReLU(p.slope) if p.slope else fc.ReLU()
+    weights = None if p.weights is None else p.weights.astype(dtype)
+    return (
+        fc.TwoLayerNet(p.W.astype(dtype), p.a.astype(dtype), activation),
+        fc.Dataset(p.x.astype(dtype), p.y.astype(dtype), weights=weights),
+    )
+
+
+def gap(net, W, a):
+    """Return the largest difference of a weight."""
+    return max(abs(net.W - W).max(), abs(net.a - a).max())
+
+
+def outputs(net, x, slope=0.0):
+    z = x @ net.W.T
+    return np.where(z > 0, z, slope * z) @ net.a
+
+
+# --- against others
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_euler_tends_to_the_flow_at_first_order(name):
+    p, t_end = case(name)
+    net, data = network(p)
+    run = fc.flow(net, data, "hinge", t_end=t_end, record=NOTHING)
+    assert run.settings["method"] == "event"
+    errors = []
+    for k in (1, 4, 16):
+        step = EULER_STEPS[name] / k
+        steps = round(run.outcome.time / step)
+        euler = fc.descend(net, data, "hinge", step_size=step, steps=steps, record=NOTHING).net
+        errors.append(gap(euler, run.net.W, run.net.a))
+    for coarse, fine in itertools.pairwise(errors):
+        assert fine <= coarse / 2
+    assert errors[-1] <= EULER_ERROR
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases_agree_with_the_oracle(name):
+    p, t_end = case(name)
+    net, data = network(p)
+    W, a, t, _ = oracle(p, t_end)
+    run = fc.flow(net, data, "hinge", t_end=t_end, record=NOTHING)
+    assert run.outcome.time == pytest.approx(t, rel=1e-9)
+    assert gap(run.net, W, a) <= ORACLE_GAP
+    assert run.outcome.drift < 1e-13
+
+
+@pytest.mark.parametrize("seed", ORACLE_SEEDS)
+def test_small_problems_agree_with_the_oracle(seed):
+    p = small(seed)
+    if p.x.shape[1] == 1 or seed % 5 == 4:
+        pytest.skip(
+            "samples on one line, or ties of the lattice: the oracle takes events one by one"
+        )
+    if seed == 51:
+        pytest.skip("the oracle does not come to an end; why is not known")
+    net, data = network(p)
+    W, a, t, _ = oracle(p, ORACLE_END)
+    run = fc.flow(net, data, "hinge", t_end=ORACLE_END, record=NOTHING)
+    assert run.outcome.time == pytest.approx(t, rel=1e-9, abs=1e-12)
+    assert gap(run.net, W, a) <= ORACLE_GAP
+
+
+# --- how it ends
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_small_problems_end_with_every_sample_satisfied_or_say_why_not(seed):
+    p = small(seed)
+    net, data = network(p)
+    run = fc.flow(net, data, "hinge", t_end=END, record=NOTHING)
+    margins = p.y * outputs(run.net, p.x, p.slope)
+    counts = np.ones(len(p.y), bool) if p.weights is None else p.weights > 0
+    violated = np.flatnonzero((margins < 1 - MARGIN) & counts)
+    size = max(1.0, np.linalg.norm(run.net.W) ** 2 + np.linalg.norm(run.net.a) ** 2)
+    assert run.outcome.drift <= 1e-12 * size
+    assert run.outcome.status in ("stationary", "reached_end")
+    if not violated.size:
+        assert run.outcome.status == "stationary"
+        assert "Every margin is at least 1" in run.outcome.message
+        return
+    few = ", ".join(map(str, violated[:5]))
+    assert f"{violated.size} of {len(p.y)} margins are below 1 (sample" in run.outcome.message
+    assert few in run.outcome.message
+    if p.slope == 0:
+        dead = np.flatnonzero((p.x @ run.net.W.T <= 0).all(0))
+        said = (
+            "no neuron is dead" if not dead.size else f"{dead.size} of {len(p.a)} neurons are dead"
+        )
+        assert said in run.outcome.message
+    if run.outcome.status == "stationary":
+        steps = round(RESTING_TIME / RESTING_STEP)
+        still = fc.descend(
+            run.net, data, "hinge", step_size=RESTING_STEP, steps=steps, record=NOTHING
+        )
+        # it goes back and forth in units of the weights
+        assert gap(still.net, run.net.W, run.net.a) <= RESTING * math.sqrt(size)
+
+
+# --- closed forms
+
+
+def time_to_margin(kappa, share, y, z):
+    """Return when neurons on one vector of norm kappa bring its margin to 1: exponentials between deaths."""
+    P, M = (y + kappa * z) / 2, (y - kappa * z) / 2
+    alive = y > 0
+    start = 0.0
+    while True:
+        A, B = np.sum(P[alive] ** 2), np.sum(M[alive] ** 2)
+        dies = np.full(len(y), np.inf)
+        doomed = alive & (P < 0)
+        dies[doomed] = np.log(-M[doomed] / P[doomed]) / (2 * kappa)
+        first = dies.min()
+        end = math.inf
+        if A > 0:
+            X = (kappa + math.sqrt(kappa**2 + 4 * A * B)) / (2 * A)
+            end = math.log(X) / (2 * kappa)
+        if end <= first:
+            return max(end, start) / share
+        if not np.isfinite(first):
+            return math.inf
+        start = first
+        alive &= dies > first
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_end_times_of_classes_of_one_vector(seed):
+    """Each class is one vector, repeated or weighed; some neurons die on the way, some heads have the wrong sign."""
+    rng = np.random.default_rng([9, seed])
+    kappa = rng.uniform(0.5, 2.0, 2)
+    m = 20
+    y = rng.uniform(-0.5, 0.5, (m, 2))
+    z = rng.uniform(-0.4, 0.4, m)
+    x = np.diag(kappa)
+    if seed % 2:
+        counts = rng.integers(1, 6, 2)
+        data = fc.Dataset(np.repeat(x, counts, axis=0), np.repeat([1.0, -1.0], counts))
+        share = counts / counts.sum()
+    else:
+        weights = rng.uniform(0.5, 2.0, 2)
+        data = fc.Dataset(x, [1.0, -1.0], weights=weights)
+        share = weights / weights.sum()
+    # a neuron is active on one class only
+    mine = np.arange(m) % 2
+    y[np.arange(m), 1 - mine] = -abs(y[np.arange(m), 1 - mine])
+    W = y / kappa
+    times = [
+        time_to_margin(kappa[k], share[k], y[mine == k, k], (1, -1)[k] * z[mine == k])
+        for k in (0, 1)
+    ]
+    run = fc.flow(fc.TwoLayerNet(W, z), data, "hinge", t_end=1e4, record=NOTHING, events=True)
+    assert run.outcome.status == "stationary"
+    events = run.events.to_dataframe()
+    margins = events[events.neuron == -1]
+    labels = data.y[margins["sample"].to_numpy()]
+    for k, label in enumerate((1.0, -1.0)):
+        reached = margins.time[labels == label].unique()
+        if np.isfinite(times[k]):
+            np.testing.assert_allclose(reached, times[k], rtol=1e-10)
+        else:
+            assert len(reached) == 0
+            assert "dead" in run.outcome.message
+    assert run.outcome.time == pytest.approx(
+        max(t for t in [*times, 0] if np.isfinite(t)), rel=1e-9
+    ) or (not np.isfinite(times).all())
+
+
+def test_support_vectors_and_their_multipliers_of_one_neuron():
+    """A linear neuron on two samples: the first holds at 1 while the second goes on, along the first's margin."""
+    x = np.array([[1.0, 0.0], [-0.6, 0.8]])
+    data = fc.Dataset(x, np.array([1.0, 1.0]))
+    net = fc.TwoLayerNet(np.array([[1.0, 0.9]]), np.array([0.99]))
+    run = fc.flow(net, data, "hinge", t_end=50.0, train=("W",), events=True, record=NOTHING)
+    events = run.events.to_dataframe()
+    held = events[(events.neuron == -1) & (events.kind == 0)]
+    assert held["sample"].tolist() == [0]
+    # a is constant: w moves by a (eta x_0 + x_1) / 2 with eta = 0.6, which is across x_0
+    a, w = 0.99, np.array([1.0, 0.9])
+    t1 = (1 / a - w @ x[0]) / (a * (x[0] @ x.sum(0)) / 2)
+    assert float(held.time.iloc[0]) == pytest.approx(t1, rel=1e-12)
+    w1 = w + a * t1 * x.sum(0) / 2
+    direction = x[1] + 0.6 * x[0]
+    t2 = (1 / a - w1 @ x[1]) / (a * (x[1] @ direction) / 2)
+    assert run.outcome.status == "stationary"
+    assert run.outcome.time == pytest.approx(t1 + t2, rel=1e-11)
+    np.testing.assert_allclose(run.net.W[0], w1 + a * t2 * direction / 2, rtol=1e-11)
+
+
+# --- the run
+
+
+def problem(seed=3, dtype=np.float64, n=30, m=20, d=8):
+    """Return a problem with crossings, slidings and support vectors."""
+    rng = np.random.default_rng([10, seed])
+    x, y = rng.standard_normal((n, d)), rng.choice([-1.0, 1.0], n)
+    W, a = 0.4 * rng.standard_normal((m, d)), 0.4 * rng.standard_normal(m)
+    return fc.TwoLayerNet(W.astype(dtype), a.astype(dtype)), fc.Dataset(
+        x.astype(dtype), y.astype(dtype)
+    )
+
+
+@pytest.mark.parametrize("form", ["primal", "projected"])
+def test_a_run_continues_to_the_same_bits(form):
+    net, data = problem(d=40) if form == "projected" else problem()
+    options = {"events": True, "record": NOTHING}
+    whole = fc.flow(net, data, "hinge", t_end=100.0, form=form, **options)
+    assert whole.outcome.counts["slidings"] > 0 or form == "projected"
+    parts = fc.flow(net, data, "hinge", t_end=100.0, form=form, max_steps=7, **options)
+    while parts.outcome.status == "max_steps":
+        parts = parts.continue_(max_steps=7, **options)
+    assert same_net(parts.net, whole.net)
+    assert parts.outcome.time == whole.outcome.time
+    assert parts.events.identical(whole.events)
+    within = fc.flow(net, data, "hinge", t_end=0.4 * whole.outcome.time, form=form, **options)
+    assert within.outcome.status == "reached_end"
+    on = within.continue_(t_end=100.0, **options)
+    assert same_net(on.net, whole.net)
+    assert on.events.identical(whole.events)
+    assert on.outcome.counts["crossings"] == whole.outcome.counts["crossings"]
+
+
+def test_a_saved_run_continues(tmp_path):
+    net, data = problem()
+    part = fc.flow(net, data, "hinge", t_end=1.0, record=NOTHING)
+    part.save(tmp_path / "run.nc")
+    again = fc.load(tmp_path / "run.nc").continue_(t_end=2.0, data=data)
+    assert same_net(again.net, part.continue_(t_end=2.0).net)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_bits_do_not_depend_on_threads(dtype):
+    net, data = problem(n=60, m=130, dtype=dtype)
+    runs = [
+        fc.flow(net, data, "hinge", t_end=1.5, rtol=1e-4, events=True, num_threads=k)
+        for k in (1, 2, 3, 5)
+    ]
+    assert runs[0].outcome.counts["slidings"] > 0
+    assert runs[0].net.W.dtype == dtype
+    for run in runs[1:]:
+        assert same_net(run.net, runs[0].net)
+        assert run.events.identical(runs[0].events)
+        assert same_history(run.history, runs[0].history)
+
+
+def test_single_precision_is_that_of_its_weights():
+    net, data = problem()
+    single = fc.TwoLayerNet(net.W.astype(np.float32), net.a.astype(np.float32))
+    exact = fc.TwoLayerNet(single.W.astype(float), single.a.astype(float))
+    rounded = fc.Dataset(data.x.astype(np.float32), data.y.astype(np.float32))
+    wide = fc.Dataset(rounded.x.astype(float), rounded.y.astype(float))
+    one = fc.flow(single, rounded, "hinge", t_end=100.0, rtol=1e-5, record=NOTHING)
+    other = fc.flow(exact, wide, "hinge", t_end=100.0, record=NOTHING)
+    assert one.outcome.time == other.outcome.time
+    np.testing.assert_array_equal(one.net.W, other.net.W.astype(np.float32))
+
+
+def test_recording_changes_no_bits_and_hits_its_times():
+    net, data = problem()
+    rows = fc.flow(
+        net, data, "hinge", t_end=2.0, record=fc.Recording.linear(20), observe=["loss", "margin"]
+    )
+    plain = fc.flow(net, data, "hinge", t_end=2.0, record=NOTHING)
+    assert same_net(rows.net, plain.net)
+    np.testing.assert_array_equal(rows.history.time, np.linspace(0, 2, 21))
+    assert (np.diff(rows.history.loss.sel(split="train")) < 0).all()
+
+
+def test_primal_and_projected_agree():
+    net, data = problem(d=60, n=25)
+    primal = fc.flow(net, data, "hinge", t_end=100.0, form="primal", record=NOTHING)
+    other = fc.flow(net, data, "hinge", t_end=100.0, form="projected", record=NOTHING)
+    assert other.outcome.form == "projected"
+    assert other.outcome.time == pytest.approx(primal.outcome.time, rel=1e-10)
+    assert gap(other.net, primal.net.W, primal.net.a) < 1e-10
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 1.0])
+def test_rates_sums_and_frozen_layers_against_euler(slope):
+    net, data = problem(n=10, m=6, d=4)
+    net = fc.TwoLayerNet(net.W, net.a, fc.LeakyReLU(slope) if slope else fc.ReLU())
+    for options in (
+        {"layer_rates": {"W": 0.5, "a": 2.0}},
+        {"reduction": "sum"},
+        {"train": ("W",)},
+        {"train": ("a",)},
+    ):
+        exact = fc.flow(net, data, "hinge", t_end=0.5, record=NOTHING, **options).net
+        for h in (1e-3, 1e-4, 1e-5):
+            euler = fc.descend(
+                net, data, "hinge", step_size=h, steps=round(0.5 / h), record=NOTHING, **options
+            ).net
+            assert gap(euler, exact.W, exact.a) < 5 * h
+
+
+def test_equal_samples_are_one_with_the_sum_of_their_weights():
+    net, data = problem(n=12)
+    twice = fc.Dataset(np.r_[data.x, data.x[:5]], np.r_[data.y, data.y[:5]])
+    weights = np.r_[np.full(5, 2.0), np.ones(7)]
+    one = fc.flow(net, twice, "hinge", t_end=100.0, record=NOTHING)
+    other = fc.flow(
+        net, fc.Dataset(data.x, data.y, weights=weights), "hinge", t_end=100.0, record=NOTHING
+    )
+    assert gap(one.net, other.net.W, other.net.a) < 1e-11
+
+
+def test_a_hundred_neurons_on_a_hundred_samples():
+    rng = np.random.default_rng(4)
+    data = fc.Dataset(rng.standard_normal((100, 20)), rng.choice([-1.0, 1.0], 100))
+    net = fc.TwoLayerNet(0.5 * rng.standard_normal((100, 20)), 0.5 * rng.standard_normal(100))
+    run = fc.flow(net, data, "hinge", t_end=200.0, record=NOTHING)
+    assert run.outcome.status == "stationary"
+    assert run.outcome.drift < 1e-12
+    assert (data.y * outputs(run.net, data.x) >= 1 - MARGIN).all()
+
+
+# --- stops
+
+
+def test_targets_limits_and_what_they_say():
+    net, data = problem()
+    down = fc.flow(net, data, "hinge", t_end=100.0, loss_target=0.3, record=NOTHING)
+    assert down.outcome.status == "loss_target"
+    loss = np.maximum(0, 1 - data.y * outputs(down.net, data.x)).mean()
+    assert loss == pytest.approx(0.3, abs=1e-12)
+    slow = fc.flow(net, data, "hinge", t_end=100.0, gradient_target=0.1, record=NOTHING)
+    assert slow.outcome.status == "stationary"
+    assert "gradient norm" in slow.outcome.message
+    few = fc.flow(net, data, "hinge", t_end=100.0, max_steps=3, record=NOTHING)
+    assert few.outcome.status == "max_steps"
+    assert few.outcome.counts["accepted"] == 3
+    none = fc.flow(net, data, "hinge", t_end=100.0, wall_time=0.0, record=NOTHING)
+    assert none.outcome.status == "wall_time"
+    on = none.continue_()
+    assert same_net(on.net, fc.flow(net, data, "hinge", t_end=100.0, record=NOTHING).net)
+
+
+def test_a_satisfied_network_does_not_begin_to_move():
+    data = fc.Dataset([[1.0, 0.0]], [1.0])
+    net = fc.TwoLayerNet([[2.0, 1.0]], [1.0])
+    run = fc.flow(net, data, "hinge", t_end=5.0)
+    assert run.outcome.status == "stationary"
+    assert run.outcome.time == 0
+    assert same_net(run.net, net)
+    assert "Every margin is at least 1" in run.outcome.message
+    assert run.continue_().outcome.status == "stationary"
+
+
+def test_a_dead_network_is_said_to_be_dead():
+    data = fc.Dataset([[1.0, 0.0], [1.0, 0.5]], [1.0, -1.0])
+    net = fc.TwoLayerNet([[-2.0, 0.0], [-1.0, 0.1]], [1.0, 1.0])
+    run = fc.flow(net, data, "hinge", t_end=5.0)
+    assert run.outcome.status == "stationary"
+    assert "2 of 2 margins are below 1 (samples 0, 1)" in run.outcome.message
+    assert "2 of 2 neurons are dead (neurons 0, 1)" in run.outcome.message
+
+
+def test_non_finite_weights_are_refused_with_nothing_lost():
+    data = fc.Dataset([[1.0, 0.0]], [-1.0])
+    net = fc.TwoLayerNet([[1e200, 0.0]], [1e200])
+    run = fc.flow(net, data, "hinge", t_end=1.0)
+    assert run.outcome.status == "non_finite"
+    assert same_net(run.net, net)
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"weight_decay": 0.1},
+            r"weight_decay=0.1: the exact flow of the hinge loss has no penalties",
+        ),
+        ({"output_penalty": 0.2}, r"output_penalty=0.2: .*method='tsit5'"),
+        ({"weight_decay": 0.1, "output_penalty": 0.2}, "weight_decay=0.1 and output_penalty=0.2"),
+    ],
+)
+def test_penalties_are_refused(options, words):
+    net, data = problem()
+    with pytest.raises(ValueError, match=words):
+        fc.flow(net, data, "hinge", t_end=1.0, method="event", **options)
+    assert fc.flow(net, data, "hinge", t_end=0.1, **options).settings["method"] == "tsit5"
