@@ -157,7 +157,10 @@ class HingeSeries {
   template <class V>
   static V sum(const std::vector<V>& terms, double tau) {
     V total = terms.back();
-    for (std::size_t k = terms.size() - 1; k-- > 0;) total = total * tau + terms[k];
+    for (std::size_t k = terms.size() - 1; k-- > 0;) {
+      total *= tau;
+      total += terms[k];
+    }
     return total;
   }
 
