@@ -13,6 +13,7 @@
 #include "featcore/activation.hpp"
 #include "featcore/box_program.hpp"
 #include "featcore/event_flow.hpp"
+#include "featcore/filippov.hpp"
 #include "featcore/first_root.hpp"
 #include "featcore/flow_point.hpp"
 #include "featcore/hinge_samples.hpp"
@@ -234,9 +235,6 @@ class HingeFlow {
 
   using Matrix = RowMatrix<double>;
 
-  // A share of a held pair or sample is let go once it is this far outside [0, 1], so that one let
-  // go is clearly so and is not held again at once.
-  static constexpr double kRelease = 1e-9;
   // What a margin may be beyond 1, besides rounding, before it is an event.
   static constexpr double kSlack = 1e-13;
   static constexpr double kRounding = std::numeric_limits<double>::epsilon();
@@ -265,12 +263,18 @@ class HingeFlow {
     ColMatrix<double> S;
   };
 
-  // What carries all neurons along a piece.
+  // What carries all neurons along a piece. V has the demands of support vectors at its start in
+  // it, `eta`, and the series what they change by: where all nearly cancels it does so once, and
+  // not again at the end of a step however long.
   struct Course {
     HingePiece piece;
     Matrix V, held_rows;
     std::vector<Slide> slides;
+    Vector<double> eta;
     HingeSeries series;
+
+    // Coefficients of the demand of support vector b.
+    double demand(int k, Index b) const { return series.eta(k)(b) + (k == 0 ? eta(b) : 0.0); }
   };
 
   template <class Body>
@@ -360,16 +364,21 @@ class HingeFlow {
                  course_.V.middleRows(first, last - first).noalias() = coefficients * rows;
                });
     find_slides(s);
-    const ConstRows<double> w(s.w.data(), m_, padded_d_);
-    course_.piece.y0 = course_.V.cwiseProduct(w).rowwise().sum();
-    course_.piece.N00 = course_.V.rowwise().squaredNorm();
-    course_.piece.N0.noalias() = course_.V * course_.held_rows.transpose();
-    course_.piece.N0 = course_.piece.N0.cwiseProduct(course_.piece.gates);
+    measure_fields(s);
     course_.piece.y.resize(m_, held);
     for (Index b = 0; b < held; ++b)
       for (Index j = 0; j < m_; ++j)
         course_.piece.y(j, b) =
             course_.piece.gates(j, b) * s.z[size(j * padded_n_ + group(b).line)];
+  }
+
+  // What a piece needs of V.
+  void measure_fields(const HingeFlowState<T>& s) {
+    const ConstRows<double> w(s.w.data(), m_, padded_d_);
+    course_.piece.y0 = course_.V.cwiseProduct(w).rowwise().sum();
+    course_.piece.N00 = course_.V.rowwise().squaredNorm();
+    course_.piece.N0.noalias() = course_.V * course_.held_rows.transpose();
+    course_.piece.N0 = course_.piece.N0.cwiseProduct(course_.piece.gates);
   }
 
   Eigen::Map<const Eigen::RowVectorXd> line_row(Index u) const {
@@ -452,6 +461,12 @@ class HingeFlow {
     v_.resize(m_, padded_d_);
     combine(course_, Vector<double>::Ones(m_), Vector<double>::Ones(m_) * eta_.transpose(), team,
             v_.data());
+    course_.V = v_;
+    course_.eta = eta_;
+    for (Slide& slide : course_.slides)
+      slide.constant -=
+          slide.S * course_.piece.gates.row(slide.neuron).transpose().cwiseProduct(eta_);
+    measure_fields(state_);
     u_.resize(m_, padded_n_);
     multiply(v_.data(), u_.data(), team);
     const ConstRows<double> w(state_.w.data(), m_, padded_d_);
@@ -491,8 +506,7 @@ class HingeFlow {
     for (Index b = 0; b < eta_.size(); ++b)
       for (const double bound : {0.0, 1.0}) {
         gap.clear();
-        for (int k = 0; k < order; ++k)
-          gap.push_back((bound > 0 ? -1 : 1) * course_.series.eta(k)(b));
+        for (int k = 0; k < order; ++k) gap.push_back((bound > 0 ? -1 : 1) * course_.demand(k, b));
         gap.front() += bound + kRelease;
         look(0, -1, -1);
       }
@@ -510,12 +524,12 @@ class HingeFlow {
         const Index u = slide.lines[size(p)];
         std::vector<double> share, jump;
         for (int k = 0; k < order; ++k) {
-          const Vector<double> eta = course_.series.eta(k);
+          const Vector<double>& eta = course_.series.eta(k);
           double lost = 0;
           for (Index b = 0; b < eta_.size(); ++b)
             lost += slide.S(p, b) * course_.piece.gates(j, b) * eta(b);
           share.push_back((k == 0 ? slide.constant(p) : 0.0) - lost);
-          jump.push_back(jump_of(u, [&](Index b) { return eta(b); }, k == 0));
+          jump.push_back(jump_of(u, [&](Index b) { return course_.demand(k, b); }, k == 0));
         }
         const double sign = jump.front() > 0 ? 1 : -1;
         for (const bool high : {false, true}) {
@@ -567,7 +581,7 @@ class HingeFlow {
     std::vector<double> change, speed;
     for (Index b = 0; b < eta_.size(); ++b) {
       const Bounds eta = bounds(order, tau, [&](int k) { return course_.series.eta(k)(b); });
-      change.push_back(eta.value - std::abs(course_.series.eta(0)(b)));
+      change.push_back(eta.value);
       speed.push_back(eta.first);
     }
     head_bounds_.resize(size(m_));
@@ -812,7 +826,7 @@ class HingeFlow {
     std::copy_n(z_.data(), m_ * padded_n_, moved_.z.data());
     for (const Slide& slide : course_.slides)
       for (const Index u : slide.lines) moved_.z[size(slide.neuron * padded_n_ + u)] = 0;
-    const Vector<double> eta = course_.series.eta_at(event.tau);
+    const Vector<double> eta = course_.eta + course_.series.eta_at(event.tau);
     for (std::size_t b = 0; b < held_.size(); ++b)
       moved_.eta[held_[b]] = eta(static_cast<Index>(b));
     arrived_.clear();
@@ -917,9 +931,7 @@ class HingeFlow {
     }
   }
 
-  // Sides of the lines that neuron j is on, given all demands: the field of Filippov, by pivoting.
-  // At the end each is on, off or held so that none that is on or off moves to the other side and
-  // each held one has its share inside [0, 1]. Repelling lines are never held. True if any changed.
+  // Sides of the lines that neuron j is on, given all demands. True if any changed.
   bool resolve(HingeFlowState<T>& s, Index j) {
     if (s.rests[size(j)] != 0) return false;
     std::vector<Index> tied;
@@ -948,62 +960,16 @@ class HingeFlow {
     const double sign = head != 0 ? (head > 0 ? 1.0 : -1.0)
                                   : (speed_of_head > 0 ? 1.0 : (speed_of_head < 0 ? -1.0 : 0.0));
     std::vector<int> status(tied.size());
-    Vector<double> base(count), r(count), share(count);
+    Vector<double> base(count), jumps(count);
     ColMatrix<double> gram(count, count);
-    double scale = 0;
     for (Index p = 0; p < count; ++p) {
       const Index u = tied[size(p)];
-      const std::int8_t now = side(s, j, u);
-      status[size(p)] = (now > 0 ? 1 : 0) - (now < 0 ? 1 : 0);
+      status[size(p)] = side(s, j, u);
       base(p) = line_row(u).dot(v);
-      r(p) = jump_of(u, eta);
+      jumps(p) = jump_of(u, eta);
       for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);
-      scale = std::max(scale, std::abs(r(p)) * gram(p, p));
     }
-    const double tolerance = 1e-12 * scale;
-    std::vector<Index> inside;
-    for (Index round = 0; round < 20 + 10 * count; ++round) {
-      inside.clear();
-      for (Index p = 0; p < count; ++p) {
-        if (status[size(p)] == 0) inside.push_back(p);
-        share(p) = status[size(p)] > 0 ? 1.0 : 0.0;
-      }
-      const auto some = static_cast<Index>(inside.size());
-      Vector<double> field = base;
-      for (Index q = 0; q < count; ++q)
-        if (status[size(q)] > 0) field += gram.col(q) * r(q);
-      if (some > 0) {
-        ColMatrix<double> system(some, some);
-        Vector<double> right(some);
-        for (Index p = 0; p < some; ++p) {
-          right(p) = -field(inside[size(p)]);
-          for (Index q = 0; q < some; ++q) system(p, q) = gram(inside[size(p)], inside[size(q)]);
-        }
-        const Vector<double> c =
-            Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>>(system).solve(right);
-        for (Index p = 0; p < some; ++p) {
-          const Index q = inside[size(p)];
-          share(q) = r(q) != 0 ? c(p) / r(q) : 2.0;
-          field += gram.col(q) * c(p);
-        }
-      }
-      Index changed = -1;
-      for (Index p = 0; p < count && changed < 0; ++p) {
-        const bool attracting = sign * r(p) < 0;
-        const double speed = sign * field(p);
-        const int old = status[size(p)];
-        if (old == 0) {
-          if (!attracting || share(p) < -0.5 * kRelease)
-            status[size(p)] = -1;
-          else if (share(p) > 1 + 0.5 * kRelease)
-            status[size(p)] = 1;
-        } else if (old * speed < -tolerance) {
-          status[size(p)] = attracting ? 0 : -old;
-        }
-        if (status[size(p)] != old) changed = p;
-      }
-      if (changed < 0) break;
-    }
+    choose_sides(gram, base, jumps, sign, status);
     bool changed = false;
     for (std::size_t p = 0; p < tied.size(); ++p) {
       std::int8_t& now = s.sides[size(j * lines_ + tied[p])];

@@ -11,6 +11,7 @@
 #include "featcore/crossing_search.hpp"
 #include "featcore/crossing_window.hpp"
 #include "featcore/eigen.hpp"
+#include "featcore/filippov.hpp"
 #include "featcore/flow_samples.hpp"
 #include "featcore/neuron_series.hpp"
 
@@ -118,9 +119,6 @@ class NeuronPath {
     }
   }
 
-  // A held sample is let go once its share is this far outside [0, 1], so that one let go is
-  // clearly so and is not held again at once.
-  static constexpr double kRelease = 1e-9;
   static constexpr Index kEventsAPoll = 16;
   // Roundings of z, relative to |w| |x|, that may be left of a zero.
   static constexpr double kBlur = 16 * static_cast<double>(std::numeric_limits<T>::epsilon());
@@ -732,8 +730,7 @@ class NeuronPath {
       for (Index q = 0; q <= p; ++q)
         gram(p, q) = gram(q, p) = samples_->product(b, held_[static_cast<std::size_t>(q)].sample);
     }
-    const ColMatrix<double> changes =
-        Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>>(gram).solve(-fields);
+    const ColMatrix<double> changes = coefficients_across(gram, fields);
     for (Index p = 0; p < count; ++p) {
       Held& held = held_[static_cast<std::size_t>(p)];
       Terms change{};
@@ -743,20 +740,18 @@ class NeuronPath {
     }
   }
 
-  // Several samples at zero at once: the field of Filippov, by pivoting. At the end each is on,
-  // off or held so that none that is on or off moves to the other side and each held one has its
-  // share inside [0, 1]. Repelling samples are never held.
+  // Several samples at zero at once.
   template <int L>
   void resolve(const std::vector<Index>& crossing) {
     tied_.clear();
     for (const Held& held : held_) tied_.push_back(held.sample);
     tied_.insert(tied_.end(), crossing.begin(), crossing.end());
     const auto count = static_cast<Index>(tied_.size());
+    if (count == 0) return;
     const auto at = [](Index p) { return static_cast<std::size_t>(p); };
     std::vector<int> status(tied_.size());
-    Vector<double> base(count), r(count), share(count);
+    Vector<double> base(count), jumps(count), on(count);
     ColMatrix<double> gram(count, count);
-    double scale = 0;
     for (Index p = 0; p < count; ++p) {
       const Index b = tied_[at(p)];
       status[at(p)] = static_cast<int>(side_.data()[b]);
@@ -764,62 +759,14 @@ class NeuronPath {
       load_field<L>(b, u);
       terms::load(jump(b), values);
       base(p) = polynomial(u, L, s_);
-      r(p) = polynomial(values, L, s_);
-      share(p) = status[at(p)] > 0 ? 1.0 : 0.0;
-      if (p < static_cast<Index>(held_.size())) {
-        const double c = polynomial(held_[at(p)].coefficient, L, s_);
-        share(p) = r(p) != 0 ? c / r(p) : 0.0;
-      }
+      jumps(p) = polynomial(values, L, s_);
+      on(p) = status[at(p)] > 0 ? jumps(p) : 0.0;
+      if (p < static_cast<Index>(held_.size()))
+        on(p) = jumps(p) != 0 ? polynomial(held_[at(p)].coefficient, L, s_) : 0.0;
       for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = samples_->product(b, tied_[at(q)]);
-      scale = std::max(scale, std::abs(r(p)) * gram(p, p));
     }
-    // u with every tied sample off
-    for (Index p = 0; p < count; ++p)
-      for (Index q = 0; q < count; ++q) base(p) -= gram(p, q) * share(q) * r(q);
-    const double tolerance = 1e-12 * scale;
-    for (Index round = 0; round < 20 + 10 * count; ++round) {
-      std::vector<Index> inside;
-      for (Index p = 0; p < count; ++p) {
-        if (status[at(p)] == 0)
-          inside.push_back(p);
-        else
-          share(p) = status[at(p)] > 0 ? 1.0 : 0.0;
-      }
-      const auto size = static_cast<Index>(inside.size());
-      Vector<double> u = base;
-      for (Index q = 0; q < count; ++q)
-        if (status[at(q)] > 0) u += gram.col(q) * r(q);
-      if (size > 0) {
-        ColMatrix<double> system(size, size);
-        Vector<double> right(size);
-        for (Index p = 0; p < size; ++p) {
-          right(p) = -u(inside[at(p)]);
-          for (Index q = 0; q < size; ++q) system(p, q) = gram(inside[at(p)], inside[at(q)]);
-        }
-        const Vector<double> c =
-            Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>>(system).solve(right);
-        for (Index p = 0; p < size; ++p) {
-          share(inside[at(p)]) = r(inside[at(p)]) != 0 ? c(p) / r(inside[at(p)]) : 2.0;
-          u += gram.col(inside[at(p)]) * c(p);
-        }
-      }
-      Index changed = -1;
-      for (Index p = 0; p < count && changed < 0; ++p) {
-        const bool attracting = head_sign_ * r(p) < 0;
-        const double speed = head_sign_ * u(p);
-        const int old = status[at(p)];
-        if (old == 0) {
-          if (!attracting || share(p) < -0.5 * kRelease)
-            status[at(p)] = -1;
-          else if (share(p) > 1 + 0.5 * kRelease)
-            status[at(p)] = 1;
-        } else if (old * speed < -tolerance) {
-          status[at(p)] = attracting ? 0 : -old;
-        }
-        if (status[at(p)] != old) changed = p;
-      }
-      if (changed < 0) break;
-    }
+    base -= gram * on;  // with every tied sample off
+    choose_sides(gram, base, jumps, head_sign_, status);
     take<L>(status);
   }
 

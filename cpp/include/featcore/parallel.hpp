@@ -72,6 +72,25 @@ class Worker {
 // What an item is taken to cost at least where it does not say (flops).
 constexpr double kItemWork = 2e4;
 
+// A call of body(item, worker) that does not know what the body is: loops are compiled once, not
+// once a body.
+class Work {
+ public:
+  Work() = default;
+  template <class Body>
+  explicit Work(Body& body)
+      : body_(const_cast<void*>(static_cast<const void*>(&body))),
+        call_([](void* context, Index item, const Worker& worker) {
+          (*static_cast<Body*>(context))(item, worker);
+        }) {}
+
+  void operator()(Index item, const Worker& worker) const { call_(body_, item, worker); }
+
+ private:
+  void* body_ = nullptr;
+  void (*call_)(void*, Index, const Worker&) = nullptr;
+};
+
 // Threads that share the items of one loop after another. Each begins with a part of its own, the
 // same in every loop, so that what it wrote is near, and helps the others when that is done. A loop
 // is over when its items are done, not when every thread has come by: a thread that the system has
@@ -84,14 +103,10 @@ class Crew {
   Crew& operator=(const Crew&) = delete;
   ~Crew() = default;
 
-  // On the calling thread: runs body(item, worker) for every item, together with those who serve.
-  template <class Body>
-  void share(Index items, Body& body) {
-    context_ = &body;
+  // On the calling thread: runs every item, together with those who serve.
+  void share(Index items, const Work& work) {
+    work_ = work;
     items_ = items;
-    call_ = [](void* context, Index item, const Worker& worker) {
-      (*static_cast<Body*>(context))(item, worker);
-    };
     pending_.store(items, std::memory_order_relaxed);
     ++epoch_;
     for (std::size_t part = 0; part < parts_.size(); ++part)
@@ -172,7 +187,7 @@ class Crew {
     const Index item = end(part) - static_cast<Index>(ticket & kCountMask);
     if (!worker.stop(kItemWork)) {
       try {
-        call_(context_, item, worker);
+        work_(item, worker);
       } catch (...) {
         const std::scoped_lock lock(error_mutex_);
         error_ = std::current_exception();
@@ -183,9 +198,8 @@ class Crew {
   }
 
   Monitor* monitor_;
-  void* context_ = nullptr;
+  Work work_;
   Index items_ = 0;
-  void (*call_)(void*, Index, const Worker&) = nullptr;
   std::mutex error_mutex_;
   std::exception_ptr error_;
   // On lines of their own: threads hammer them.
@@ -257,20 +271,24 @@ class Team {
   // what an item threw.
   template <class Body>
   void for_each(Index items, Body&& body) const {
+    run(items, Work(body));
+  }
+
+ private:
+  void run(Index items, const Work& work) const {
     if (threads_ > 1 && items > 1) {
       if (crew_ == nullptr) {
-        together([&](const Team& team) { team.for_each(items, body); });
+        together([&](const Team& team) { team.run(items, work); });
         return;
       }
-      crew_->share(items, body);
+      crew_->share(items, work);
     } else {
       const Worker worker(0, *monitor_);
-      for (Index item = 0; item < items && !worker.stop(kItemWork); ++item) body(item, worker);
+      for (Index item = 0; item < items && !worker.stop(kItemWork); ++item) work(item, worker);
     }
     if (monitor_->stop_requested()) throw Stopped{};
   }
 
- private:
   int threads_;
   Monitor* monitor_;
   Crew* crew_ = nullptr;
