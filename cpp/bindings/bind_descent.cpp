@@ -3,8 +3,8 @@
 
 #include "columns.hpp"
 #include "featcore/descent.hpp"
-#include "featcore/forms.hpp"
-#include "kernels.hpp"
+#include "featcore/form.hpp"
+#include "instances.hpp"
 #include "memory.hpp"
 #include "python_recorder.hpp"
 #include "watch.hpp"

@@ -9,8 +9,7 @@
 #include "featcore/flow.hpp"
 #include "featcore/flow_memory.hpp"
 #include "featcore/hinge_flow.hpp"
-#include "featcore/scaled_frame.hpp"
-#include "kernels.hpp"
+#include "instances.hpp"
 #include "memory.hpp"
 #include "python_recorder.hpp"
 #include "watch.hpp"
@@ -223,9 +222,8 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
             if (bytes > setting.memory) throw DoesNotFit{form, bytes};
           });
       if (setting.scales)
-        frame = std::make_unique<ScaledFrame<T>>(std::move(frame), *setting.scales, setting.sizes,
-                                                 setting.activation, setting.views,
-                                                 recorder.needs_signs(), team);
+        frame = scale_frame(std::move(frame), *setting.scales, setting.sizes, setting.activation,
+                            setting.views, recorder.needs_signs(), team);
       descended.emplace(setting.spec, frame->samples());
       stepper = make(*frame, *descended);
       if (old_state) stepper->resume(std::move(*old_state));

@@ -4,7 +4,7 @@
 
 #include "arrays.hpp"
 #include "featcore/gradient.hpp"
-#include "kernels.hpp"
+#include "instances.hpp"
 #include "watch.hpp"
 
 namespace featcore::bindings {

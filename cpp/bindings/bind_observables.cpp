@@ -1,6 +1,12 @@
 // The table of observables.
 #include "arrays.hpp"
 #include "featcore/observables.hpp"
+#include "instances.hpp"
+
+namespace featcore {
+template const std::vector<ObservableEntry<double>>& observable_table();
+template const std::vector<ObservableEntry<float>>& observable_table();
+}  // namespace featcore
 
 namespace featcore::bindings {
 

@@ -1,4 +1,4 @@
-#include "kernels.hpp"
+#include "instances.hpp"
 
 namespace featcore {
 template class Kernel<double>;

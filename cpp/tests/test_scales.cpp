@@ -2,7 +2,6 @@
 #include <limits>
 
 #include "check.hpp"
-#include "featcore/scaled_frame.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

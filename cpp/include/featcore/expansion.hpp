@@ -11,7 +11,7 @@
 
 #include "featcore/panels.hpp"
 #include "featcore/products.hpp"
-#include "featcore/weights.hpp"
+#include "featcore/row_weights.hpp"
 
 namespace featcore {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "featcore/forms.hpp"
+#include "featcore/form_memory.hpp"
 
 namespace featcore {
 

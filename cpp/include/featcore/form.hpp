@@ -2,10 +2,13 @@
 // may iterate what determines them. A dynamics sees only this.
 #pragma once
 
+#include <functional>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "featcore/activation.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/signs.hpp"
 #include "featcore/types.hpp"
@@ -86,5 +89,23 @@ class Form {
   // What, besides the weights, it needs to go on to the same bits.
   virtual FormState<T> state() const { return {}; }
 };
+
+// A form that owns the basis it was built on.
+template <class T>
+struct ChosenForm {
+  std::vector<T> basis;
+  std::unique_ptr<Form<T>> form;
+};
+
+// `wanted`: primal, gram, projected, or auto, which asks the training samples alone: what else is
+// evaluated must not move the run to other bits. With a `state`, the form goes on where it was
+// left; `start` has then the weights at the start of the run and the present head. Everything that
+// the arguments point to must outlive the form. `fits(name, bytes)` is asked before anything large
+// is made. Defined in forms.hpp.
+template <class T>
+ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start,
+                          Activation activation, const std::vector<SplitView<T>>& splits,
+                          bool signs_of_all_splits, const FormState<T>* state, const Team& team,
+                          const std::function<void(const std::string&, double)>& fits);
 
 }  // namespace featcore

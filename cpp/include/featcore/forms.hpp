@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <stdexcept>
@@ -11,19 +12,14 @@
 #include <utility>
 #include <vector>
 
+#include "featcore/form.hpp"
+#include "featcore/form_memory.hpp"
 #include "featcore/gram.hpp"
 #include "featcore/primal.hpp"
 #include "featcore/projected.hpp"
 #include "featcore/span.hpp"
 
 namespace featcore {
-
-// A form that owns the basis it was built on.
-template <class T>
-struct ChosenForm {
-  std::vector<T> basis;
-  std::unique_ptr<Form<T>> form;
-};
 
 // Cost of a step in flops, over n m.
 struct FormCosts {
@@ -51,48 +47,11 @@ bool products_in_range(const SplitView<T>& split) {
                       top < std::sqrt(static_cast<double>(Limits::max()) * kEpsilon));
 }
 
-// What a form takes beyond the samples and the weights that come and go, in bytes; where it is
-// largest, when the state is handed over.
 template <class T>
-double form_memory(const std::string& form, const NetworkView<T>& net,
-                   const std::vector<SplitView<T>>& splits, Index rank) {
-  constexpr double kTiles = 64.0 * 1024 * 1024;
-  constexpr double kSize = sizeof(T);
-  const double n = static_cast<double>(splits[0].n);
-  const double m = static_cast<double>(net.m);
-  const double weights = kSize * m * static_cast<double>(net.d);
-  // Other splits add up their outputs in turns, in one place.
-  constexpr double kTurns = 16.0 * 1024 * 1024;
-  double all = 0, most = 0, others_tiles = 0;
-  for (std::size_t s = 0; s < splits.size(); ++s) {
-    const double samples = static_cast<double>(splits[s].n);
-    all += samples;
-    if (s == 0) continue;
-    most = std::max(most, samples);
-    others_tiles += kSize * samples;  // the outputs themselves
-    if (form == "primal" && Arcs<T>::pays(splits[s].n, net.d, net.m))
-      others_tiles += Arcs<T>::bytes(splits[s].n, net.m);
-  }
-  others_tiles += std::min(kTurns, kSize * 64 * most);
-  if (form == "primal") return kTiles + all * m / 8 + 3 * weights + others_tiles;
-  const double k = form == "gram" ? n : static_cast<double>(rank);
-  const double others = kSize * ((all - n) * (m + k) + most * m);
-  const double own = form == "gram"
-                         ? kSize * (7 * n * m + n * n)
-                         : kSize * (6 * k * m + k * (2 * static_cast<double>(net.d) + n));
-  return kTiles + all * m / 8 + 3 * weights + own + others + others_tiles;
-}
-
-// `wanted`: primal, gram, projected, or auto, which asks the training samples alone: what else is
-// evaluated must not move the run to other bits. With a `state`, the form goes on where it was
-// left; `start` has then the weights at the start of the run and the present head. Everything that
-// the arguments point to must outlive the form. `fits(name, bytes)` is asked before anything large
-// is made.
-template <class T, class Fits>
 ChosenForm<T> choose_form(const std::string& wanted, const NetworkView<T>& start,
                           Activation activation, const std::vector<SplitView<T>>& splits,
                           bool signs_of_all_splits, const FormState<T>* state, const Team& team,
-                          Fits&& fits) {
+                          const std::function<void(const std::string&, double)>& fits) {
   ChosenForm<T> result;
   const Index n = splits[0].n;
   const Index d = start.d;

@@ -9,6 +9,7 @@
 #include "featcore/form.hpp"
 #include "featcore/kernel.hpp"
 #include "featcore/layer_move.hpp"
+#include "featcore/row_weights.hpp"
 
 namespace featcore {
 

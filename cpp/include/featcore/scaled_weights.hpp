@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "featcore/neuron_scales.hpp"
-#include "featcore/weights.hpp"
+#include "featcore/row_weights.hpp"
 
 namespace featcore {
 
