@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "featcore/featcore.hpp"
+#include "featcore/activation.hpp"
+#include "featcore/kernel.hpp"
+#include "featcore/objective.hpp"
 
 namespace featcore::testing {
 

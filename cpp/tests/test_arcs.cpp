@@ -1,9 +1,8 @@
-#include "featcore/arcs.hpp"
-
 #include <limits>
 #include <utility>
 
 #include "check.hpp"
+#include "featcore/arcs.hpp"
 #include "featcore/kernel.hpp"
 #include "problem.hpp"
 

@@ -1,6 +1,8 @@
 #include <functional>
 
 #include "check.hpp"
+#include "featcore/descent.hpp"
+#include "featcore/forms.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

@@ -1,6 +1,11 @@
 #include <functional>
 
 #include "check.hpp"
+#include "featcore/event_flow.hpp"
+#include "featcore/flow.hpp"
+#include "featcore/flow_frames.hpp"
+#include "featcore/forms.hpp"
+#include "featcore/runge_kutta.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

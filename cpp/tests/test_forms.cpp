@@ -2,6 +2,8 @@
 #include <memory>
 
 #include "check.hpp"
+#include "featcore/forms.hpp"
+#include "featcore/gradient.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

@@ -4,6 +4,7 @@
 
 #include "check.hpp"
 #include "featcore/flow.hpp"
+#include "featcore/flow_frames.hpp"
 #include "featcore/hinge_flow.hpp"
 #include "problem.hpp"
 

@@ -1,6 +1,8 @@
 #include <algorithm>
 
 #include "check.hpp"
+#include "featcore/gradient.hpp"
+#include "featcore/kernel.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

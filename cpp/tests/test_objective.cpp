@@ -1,4 +1,5 @@
 #include "check.hpp"
+#include "featcore/objective.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

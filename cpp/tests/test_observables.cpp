@@ -1,6 +1,8 @@
 #include <set>
 
 #include "check.hpp"
+#include "featcore/forms.hpp"
+#include "featcore/observables.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

@@ -2,12 +2,15 @@
 #include <numeric>
 #include <thread>
 
-#include "check.hpp"
-#include "problem.hpp"
-
 #ifdef __unix__
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "check.hpp"
+#include "featcore/kernel.hpp"
+#include "featcore/parallel.hpp"
+#include "problem.hpp"
+
 #endif
 
 using namespace featcore;

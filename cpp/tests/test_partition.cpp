@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "check.hpp"
+#include "featcore/partition.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

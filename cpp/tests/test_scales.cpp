@@ -2,6 +2,8 @@
 #include <limits>
 
 #include "check.hpp"
+#include "featcore/flow.hpp"
+#include "featcore/flow_frames.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

@@ -1,6 +1,7 @@
 #include <set>
 
 #include "check.hpp"
+#include "featcore/signs.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "check.hpp"
+#include "featcore/spectrum.hpp"
 #include "problem.hpp"
 
 using namespace featcore;
