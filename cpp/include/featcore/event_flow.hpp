@@ -62,6 +62,10 @@ struct EventFlowState {
   double fastest = 0;
 };
 
+// A neuron that did get on over a whole step does not over a part of it: rounding decides among
+// many events at once.
+struct Unrepeatable {};
+
 template <class T>
 class EventFlow {
  public:
@@ -209,7 +213,7 @@ class EventFlow {
     StepView view = step_view(h, next_);
     view.point_count = 0;
     view.end = std::clamp(2 * (time - next_.time) / h - 1, -1.0, 1.0);
-    if (!carry_all(view, next_, looked_, team)) throw std::logic_error("a step cannot be repeated");
+    if (!carry_all(view, next_, looked_, team)) throw Unrepeatable{};
     looked_.rest = decayed(next_.rest, view);
     return point(looked_);
   }

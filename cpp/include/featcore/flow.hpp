@@ -119,6 +119,9 @@ class FlowRun {
       trace_.outcome.status = run(team);
     } catch (const Stopped&) {
       leave();
+    } catch (const Unrepeatable&) {
+      leave();
+      trace_.outcome.status = FlowStatus::step_underflow;
     } catch (...) {  // an observer's
       leave();
       throw;

@@ -11,9 +11,9 @@
 #include "featcore/crossing_search.hpp"
 #include "featcore/crossing_window.hpp"
 #include "featcore/eigen.hpp"
-#include "featcore/filippov.hpp"
 #include "featcore/flow_samples.hpp"
 #include "featcore/neuron_series.hpp"
+#include "featcore/tied_samples.hpp"
 
 namespace featcore {
 
@@ -126,10 +126,13 @@ class NeuronPath {
   static constexpr Index kMostFollowed = 256;  // crossings of a window
   // Of the weight at the start: what is left of it is rounding.
   static constexpr double kRest = 1e-13;
+  // Of the largest jump: a field that is rounding.
+  static constexpr double kStill = 64 * std::numeric_limits<double>::epsilon();
 
   struct Held {
     Index sample;
     Terms coefficient;  // of x_b in v(s), between none of the jump and all of it
+    double slack = 0;   // what its share began outside, by rounding of nearly dependent samples
   };
 
   struct Event {
@@ -192,10 +195,11 @@ class NeuronPath {
         // in w = 0 all samples are at zero, and rounding would say who goes where
         const bool ends = event.kind == Event::crossing && on_a_line();
         const bool stays = slope_ == 0 && (at_zero() || ends);
+        if (ends && !stays) vanish();
         if (event.kind != Event::none && !stays) settle<L>(event);
         if (stays) rest();
       }
-      if (at_zero()) rest();
+      if (slope_ == 0 && at_zero()) rest();
       if (count > most_events) return false;
       // what is left undone is dropped: the loop over neurons ends with Stopped
       if (count % kEventsAPoll == kEventsAPoll - 1 && worker.stop()) return true;
@@ -317,6 +321,13 @@ class NeuronPath {
     for (Index i = 0; i < samples_->n(); ++i) side_.data()[i] = T(-1);
     Q_ = Terms{};
     for (Terms& terms : M_) terms = Terms{};
+  }
+
+  // In w = 0, from where a leaky neuron may go on.
+  void vanish() {
+    std::fill_n(w_, samples_->padded_d(), 0.0);
+    std::fill_n(z_, samples_->padded_n(), T(0));
+    Q_ = Terms{};
   }
 
   // v_k at s.
@@ -441,7 +452,7 @@ class NeuronPath {
     held_.clear();
     for (Index i = 0; i < n; ++i) {
       side_.data()[i] = static_cast<T>(sides[i]);
-      if (sides[i] == 0) held_.push_back({i, Terms{}});
+      if (sides[i] == 0) held_.push_back({i, Terms{}, 0.0});
     }
     norm_ = start_norm_ = std::sqrt(squared_norm_of_w());
     for (Index i = 0; i < n; ++i) {
@@ -461,7 +472,7 @@ class NeuronPath {
     if (!held_.empty()) {
       head_sign_ = a_ > 0 ? 1 : -1;
       hold<L>();
-      resolve<L>({});
+      resolve<L>(-1);
     }
   }
 
@@ -528,7 +539,7 @@ class NeuronPath {
       terms::load(jump(held.sample), r);
       const double now = polynomial(r, L, s_);
       const double inside = (now > 0) == (bound == 0) ? 1 : -1;
-      here[0] += inside * kRelease * std::abs(now);
+      here[0] += inside * (kRelease + held.slack) * std::abs(now);
       roots_.clear();
       real_roots(here, L, first, roots_);
       double low = 0;
@@ -622,30 +633,37 @@ class NeuronPath {
   void settle(const Event& event) {
     if (event.kind == Event::head) {
       head_sign_ = -head_sign_;
-      if (!held_.empty()) resolve<L>({});
+      if (held_.empty()) return;
+    }
+    norm_ = std::sqrt(squared_norm_of_w());
+    const Index crossing = event.kind == Event::crossing ? event.sample : -1;
+    find_ties(crossing);
+    if (crossing >= 0 && ties_.size() == 1 && held_.empty())
+      pass<L>(crossing);
+    else
+      resolve<L>(crossing);
+  }
+
+  // Samples whose z is zero to rounding, besides those held.
+  void find_ties(Index crossing) {
+    ties_.clear();
+    if (crossing >= 0) ties_.push_back(crossing);
+    if (norm_ == 0) {  // on all hyperplanes
+      for (Index k = 0; k < samples_->n(); ++k)
+        if (k != crossing && side_.data()[k] != T(0) && samples_->norm(k) > 0) ties_.push_back(k);
       return;
     }
-    ties_.clear();
-    if (event.kind == Event::crossing) {
-      ties_.push_back(event.sample);
-      norm_ = std::sqrt(squared_norm_of_w());
-      // All of w may have been across the coordinates; then every z is exactly 0.
-      const double least = view_->blurred ? kTiny : 0.0;
-      const V width = S::fill(static_cast<T>(std::max(kBlur * norm_, least)));
-      for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
-        unsigned near =
-            S::positive(width * S::load(samples_->norms() + i) - magnitude(S::load(z_ + i)));
-        for (; near; near &= near - 1) {
-          const Index k = i + __builtin_ctz(near);
-          if (k != event.sample && side_.data()[k] != T(0)) ties_.push_back(k);
-        }
-      }
-      if (ties_.size() == 1 && held_.empty()) {
-        pass<L>(event.sample);
-        return;
+    // All of w may have been across the coordinates; then every z is exactly 0.
+    const double least = view_->blurred ? kTiny : 0.0;
+    const V width = S::fill(static_cast<T>(std::max(kBlur * norm_, least)));
+    for (Index i = 0; i < samples_->padded_n(); i += S::kLanes) {
+      unsigned near =
+          S::positive(width * S::load(samples_->norms() + i) - magnitude(S::load(z_ + i)));
+      for (; near; near &= near - 1) {
+        const Index k = i + __builtin_ctz(near);
+        if (k != crossing && side_.data()[k] != T(0)) ties_.push_back(k);
       }
     }
-    resolve<L>(ties_);
   }
 
   // Whether z_b goes on beyond zero.
@@ -670,10 +688,12 @@ class NeuronPath {
       // it comes back from the other side: held
       Terms r;
       terms::load(jump(b), r);
-      held_.push_back({b, was_on ? r : Terms{}});
+      held_.push_back({b, was_on ? r : Terms{}, 0.0});
       side_.data()[b] = T(0);
       note(b, EventKind::held);
       hold<L>();
+    } else {
+      stay<L>(b);
     }
   }
 
@@ -717,62 +737,109 @@ class NeuronPath {
     Q_ += static_cast<double>(z) * change;
   }
 
+  TiedSamples samples_at(const std::vector<Index>& which) const {
+    ColMatrix<double> x(samples_->padded_d(), static_cast<Index>(which.size()));
+    for (Index p = 0; p < x.cols(); ++p)
+      x.col(p) = ConstVector<double>(samples_->row(which[static_cast<std::size_t>(p)]), x.rows());
+    return TiedSamples(x);
+  }
+
   // Chooses the coefficients of the held samples so that v is across them at every s.
   template <int L>
   void hold() {
-    const auto count = static_cast<Index>(held_.size());
-    if (count == 0) return;
-    ColMatrix<double> gram(count, count);
-    ColMatrix<double> fields(count, L);
-    for (Index p = 0; p < count; ++p) {
-      const Index b = held_[static_cast<std::size_t>(p)].sample;
-      for (int l = 0; l < L; ++l) fields(p, l) = static_cast<double>(field(l)[b]);
-      for (Index q = 0; q <= p; ++q)
-        gram(p, q) = gram(q, p) = samples_->product(b, held_[static_cast<std::size_t>(q)].sample);
+    if (held_.empty()) return;
+    std::vector<Index> which, all;
+    for (const Held& held : held_) {
+      all.push_back(static_cast<Index>(all.size()));
+      which.push_back(held.sample);
     }
-    const ColMatrix<double> changes = coefficients_across(gram, fields);
-    for (Index p = 0; p < count; ++p) {
+    ColMatrix<double> fields(static_cast<Index>(held_.size()), L);
+    for (Index p = 0; p < fields.rows(); ++p)
+      for (int l = 0; l < L; ++l)
+        fields(p, l) = dot(samples_->row(which[static_cast<std::size_t>(p)]), direction(l),
+                           samples_->padded_d());
+    const ColMatrix<double> changes = samples_at(which).across(all, fields);
+    for (Index p = 0; p < fields.rows(); ++p) {
       Held& held = held_[static_cast<std::size_t>(p)];
       Terms change{};
       for (int l = 0; l < L; ++l) change[l] = changes(p, l);
       add<L>(held.sample, change);
       held.coefficient += change;
     }
+    constexpr double kMostSlack = 1e-4;
+    for (Held& held : held_) {
+      const double outside = std::abs(share_of<L>(held) - 0.5) - 0.5;
+      held.slack = outside > 0 && outside < kMostSlack ? 2 * outside : 0.0;
+    }
   }
 
-  // Several samples at zero at once.
+  // Of its jump, now.
   template <int L>
-  void resolve(const std::vector<Index>& crossing) {
+  double share_of(const Held& held) const {
+    Terms all;
+    terms::load(jump(held.sample), all);
+    const double now = polynomial(all, L, s_);
+    return now != 0 ? polynomial(held.coefficient, L, s_) / now : 0.0;
+  }
+
+  // Who is held, on or off from now on, of those on their hyperplanes.
+  template <int L>
+  void resolve(Index crossing) {
+    find_ties(crossing);
     tied_.clear();
     for (const Held& held : held_) tied_.push_back(held.sample);
-    tied_.insert(tied_.end(), crossing.begin(), crossing.end());
+    tied_.insert(tied_.end(), ties_.begin(), ties_.end());
+    if (tied_.empty()) return;
     const auto count = static_cast<Index>(tied_.size());
-    if (count == 0) return;
     const auto at = [](Index p) { return static_cast<std::size_t>(p); };
     std::vector<int> status(tied_.size());
-    Vector<double> base(count), jumps(count), on(count);
-    ColMatrix<double> gram(count, count);
+    Vector<double> base(count), jumps(count), share(count);
+    Vector<double> off = Vector<double>::Zero(samples_->padded_d());  // v with all of them off
+    for (Index k = 0; k < samples_->padded_d(); ++k) off(k) = direction_at<L>(k, s_);
     for (Index p = 0; p < count; ++p) {
       const Index b = tied_[at(p)];
       status[at(p)] = static_cast<int>(side_.data()[b]);
-      Terms u, values;
-      load_field<L>(b, u);
+      Terms values;
       terms::load(jump(b), values);
-      base(p) = polynomial(u, L, s_);
       jumps(p) = polynomial(values, L, s_);
-      on(p) = status[at(p)] > 0 ? jumps(p) : 0.0;
-      if (p < static_cast<Index>(held_.size()))
-        on(p) = jumps(p) != 0 ? polynomial(held_[at(p)].coefficient, L, s_) : 0.0;
-      for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = samples_->product(b, tied_[at(q)]);
+      share(p) = status[at(p)] > 0 ? 1.0 : 0.0;
+      if (p < static_cast<Index>(held_.size())) share(p) = share_of<L>(held_[at(p)]);
+      off -= share(p) * jumps(p) * ConstVector<double>(samples_->row(b), off.size());
     }
-    base -= gram * on;  // with every tied sample off
-    choose_sides(gram, base, jumps, head_sign_, status);
-    take<L>(status);
+    for (Index p = 0; p < count; ++p)
+      base(p) = off.dot(ConstVector<double>(samples_->row(tied_[at(p)]), off.size()));
+    const TiedSamples samples = samples_at(tied_);
+    samples.choose(base, jumps, head_sign_, slope_ != 0 && norm_ == 0, status, share);
+    take<L>(status, share);
+    // Samples in the span of those held stay where these do, and others may stay for want of a
+    // field: what rounding makes of that is no event.
+    std::vector<Index> held;
+    double largest = 0;
+    for (Index p = 0; p < count; ++p) {
+      if (status[at(p)] == 0) held.push_back(p);
+      largest = std::max(largest, std::abs(jumps(p)) * samples_->norm(tied_[at(p)]));
+    }
+    if (static_cast<Index>(held.size()) == count) return;
+    for (Index p = 0; p < count; ++p) {
+      const Index b = tied_[at(p)];
+      double size = 0;
+      for (int l = 0; l < L; ++l) size += std::abs(static_cast<double>(field(l)[b]));
+      if (status[at(p)] != 0 && size <= kStill * largest * samples_->norm(b)) stay<L>(b);
+    }
+    if (!held.empty())
+      for (const Index p : samples.spanned(held)) stay<L>(tied_[at(p)]);
+  }
+
+  // Sample b, on its hyperplane, stays there.
+  template <int L>
+  void stay(Index b) {
+    z_[b] = T(0);
+    for (int l = 0; l < L; ++l) field(l)[b] = T(0);
   }
 
   // Gives the tied samples their new status.
   template <int L>
-  void take(const std::vector<int>& status) {
+  void take(const std::vector<int>& status, const Vector<double>& share) {
     std::vector<Held> before;
     before.swap(held_);
     for (std::size_t p = 0; p < tied_.size(); ++p) {
@@ -785,7 +852,15 @@ class NeuronPath {
       const Terms coefficient = old == 0 ? before[p].coefficient : (old > 0 ? all : Terms{});
       z_[b] = T(0);
       if (now == 0) {
-        held_.push_back({b, coefficient});
+        held_.push_back({b, coefficient, 0.0});
+        // where shares are not unique, they have been chosen with room
+        Terms change{};
+        change[0] =
+            (share(static_cast<Index>(p)) - share_of<L>(held_.back())) * polynomial(all, L, s_);
+        if (std::abs(change[0]) > kRelease * std::abs(polynomial(all, L, s_))) {
+          add<L>(b, change);
+          held_.back().coefficient += change;
+        }
         if (old != 0) note(b, EventKind::held);
       } else {
         add<L>(b, (now > 0 ? all : Terms{}) - coefficient);
