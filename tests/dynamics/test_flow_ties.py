@@ -13,7 +13,7 @@ from _runs import same_net
 
 import featcore as fc
 
-NOTHING = fc.Recording(times=())
+NOTHING = fc.Recording.at([])
 SEEDS = range(100, 112)
 
 
