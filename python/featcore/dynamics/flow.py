@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -17,7 +17,7 @@ from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import LAYERS, Common, objective, problem, recording, resumed
 from featcore.dynamics.gradient import split_tuple
 from featcore.dynamics.recording import Recording
-from featcore.dynamics.run import Rows, Run, State
+from featcore.dynamics.run import Events, Rows, Run, State
 from featcore.dynamics.scales import scaled_net
 from featcore.dynamics.segment import Call, Leg, Segment, Stops
 from featcore.losses import Loss
@@ -121,7 +121,8 @@ def flow(
     record : Recording, optional
         When to record; `Recording.log(20)` by default. Recording changes no bits of the flow.
     events : bool or int
-        Keep crossings and slidings in `run.events`: the first million, or the first so many. The exact hinge flow
+        Keep crossings and slidings in `run.events`: the first million, or the first so many; its attributes say up
+        to when it is complete, and `run.continue_()` goes on keeping them. The exact hinge flow
         adds those of margins, with neuron -1: kind -1 where a sample is satisfied, 0 where it becomes a support
         vector (its margin is held at 1), 1 where it is violated again.
     loss_target : float, optional
@@ -288,7 +289,7 @@ def prepare_more(
     *,
     observe: Iterable[str | Observable | Function] | None = None,
     record: Recording | None = None,
-    events: bool | int = False,
+    events: bool | int | None = None,
     loss_target: float | None = None,
     gradient_target: float | None = None,
     max_steps: int = 1_000_000,
@@ -309,7 +310,7 @@ def prepare_more(
         record=_recording(record, asked.settings["t_end"]),
         stops=Stops.of(loss_target, gradient_target, wall_time),
         max_steps=integer("max_steps", max_steps, least=1, most=2**62),
-        max_events=_max_events(events),
+        max_events=_events_to_come(run) if events is None else _max_events(events),
         earlier=run,
     )
 
@@ -417,7 +418,7 @@ class _Flow(Segment):
                 self.stops.gradient,
                 self.stops.seconds,
                 self.max_steps,
-                self.max_events,
+                self._events_asked,
             ),
             schedule,
             call.columns.native(),
@@ -432,18 +433,10 @@ class _Flow(Segment):
         times, state = result["times"], result["state"]
         counts = dict(zip(COUNTS, result["counts"], strict=True))
         drift = result["drift"]
-        found: dict[str, NDArray[Any]] | None = None
-        if self.max_events:
-            found = dict(zip(EVENTS, result["events"], strict=True))
         if self.earlier is not None:
             done = self.earlier.outcome
             counts = {name: count + done.counts[name] for name, count in counts.items()}
             drift = max(drift, done.drift or 0.0)
-            if found is not None and self.earlier.found is not None:
-                found = {
-                    name: np.concatenate([self.earlier.found[name], array])
-                    for name, array in found.items()
-                }
         # A run that was stopped before it began has nothing to go on from but its network.
         begun = bool(state) and (settings["method"] != "event" or state["sides"].size > 0)
         return Leg(
@@ -455,10 +448,43 @@ class _Flow(Segment):
             state=State(State.VERSION, result["form"], 0, {**start, **(state if begun else {})}),
             num_threads=result["num_threads"],
             drift=drift if sigma.homogeneous else None,
-            found=found,
+            found=self._events(dict(zip(EVENTS, result["events"], strict=True)), result["time"]),
             exponents=result["exponents"],
             account=self._account(call) if self._exact_hinge else "",
         )
+
+    @property
+    def _table(self) -> Events | None:
+        """The table of events that this part adds to."""
+        found = None if self.earlier is None else self.earlier.found
+        if found is None or found.capped or found.until != self._start:
+            return None
+        return found
+
+    @property
+    def _events_asked(self) -> int:
+        """How many events the core is to keep: one too many, if there are, to tell."""
+        if not self.max_events:
+            return 0
+        there = 0 if self._table is None else len(self._table.columns["time"])
+        return max(self.max_events - there, 0) + 1
+
+    def _events(self, new: Mapping[str, NDArray[Any]], time: float) -> Events | None:
+        """Return the table of the whole run, which has got to `time`."""
+        found = None if self.earlier is None else self.earlier.found
+        if not self.max_events:
+            return found if found is None or found.capped else replace(found, limit=0)
+        capped = len(new["time"]) == self._events_asked
+        until = float(new["time"][-1]) if capped else time
+        columns = {name: array[:-1] if capped else array for name, array in new.items()}
+        before = self._table
+        if before is not None:
+            columns = {
+                name: np.concatenate([before.columns[name], array])
+                for name, array in columns.items()
+            }
+        since = self._start if before is None else before.since
+        return Events(columns, since, until, self.max_events, capped)
 
     def _network(
         self, W: NDArray[Any], a: NDArray[Any], exponents: NDArray[np.int64] | None
@@ -507,7 +533,12 @@ class _Flow(Segment):
             state=self.state,
             num_threads=1,
             drift=0.0 if self.net.activation.homogeneous else None,
-            found={name: none.astype(kind) for name, kind in zip(EVENTS, kinds, strict=True)}
+            found=Events(
+                {name: none.astype(kind) for name, kind in zip(EVENTS, kinds, strict=True)},
+                since=0.0,
+                until=0.0,
+                limit=self.max_events,
+            )
             if self.max_events
             else None,
         )
@@ -576,6 +607,11 @@ def _max_events(events: bool | int) -> int:
     if isinstance(events, bool):
         return _ALL_EVENTS * events
     return integer("events", events, least=0, most=2**40)
+
+
+def _events_to_come(run: Run) -> int:
+    """Return how many events a run keeps in all if it goes on as it did."""
+    return 0 if run.found is None or run.found.capped else run.found.limit
 
 
 def _recording(record: Recording | None, t_end: float) -> Recording:

@@ -17,7 +17,7 @@ from featcore._validation import choice, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.bar import Bar
 from featcore.dynamics.recording import Recording
-from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Rows, Run, State
+from featcore.dynamics.run import Events, Interrupted, ObserverError, Outcome, Rows, Run, State
 from featcore.network import TwoLayerNet
 from featcore.observables import Columns, Observable
 
@@ -71,7 +71,7 @@ class Leg:
     state: State
     num_threads: int
     drift: float | None = None
-    found: Mapping[str, NDArray[Any]] | None = None
+    found: Events | None = None
     exponents: NDArray[np.int64] | None = None
     """Of a network with log_scale that has moved: the powers of two that W and a have handed over."""
     account: str = ""
