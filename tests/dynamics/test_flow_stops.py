@@ -59,7 +59,7 @@ def test_stationary_after_the_first_step_that_is(method, options):
     target = 0.5 * gradient_norm(net, data)
     options = {**options, "t_end": 1e4, "method": method, "record": NOTHING}
     run = fc.flow(net, data, gradient_target=target, **options)
-    assert ended(run, "stationary", f"at most {target:g}", "Lower gradient_target")
+    assert ended(run, "stationary", f"at most {target:g} at", "Lower gradient_target")
     assert run.outcome.counts["slidings"] == 0
     assert gradient_norm(run.net, data) <= target * (1 + 1e-9)
     before = fc.flow(net, data, max_steps=run.outcome.counts["accepted"] - 1, **options)
@@ -81,7 +81,7 @@ def test_stationary_at_the_start(method, options, dtype, train):
     options = {**options, "t_end": 50.0, "method": method, "rtol": 1e-4, "train": train}
     margin = 1e-5 if dtype == np.float32 else 1e-12
     run = fc.flow(net, data, gradient_target=norm * (1 + margin), **options)
-    assert ended(run, "stationary", "at t = 0:")
+    assert ended(run, "stationary", "at t = 0.")
     assert run.outcome.time == 0.0
     assert run.history.sizes["time"] == 1
     assert same_net(run.net, net)
@@ -97,7 +97,7 @@ def test_stationary_at_the_start(method, options, dtype, train):
 def test_of_a_dead_neuron_only_the_decay_is_left(method):
     net, data = fc.TwoLayerNet(np.zeros((1, 2)), [1.0]), problem(5, 2, 1)[1]
     still = fc.flow(net, data, t_end=9.0, gradient_target=0.0, method=method)
-    assert ended(still, "stationary", "at t = 0:")
+    assert ended(still, "stationary", "at t = 0.")
     options = {"t_end": 99.0, "weight_decay": 0.1, "method": method, "rtol": 1e-8}
     decaying = fc.flow(net, data, gradient_target=0.05, **options)
     assert decaying.outcome.status == "stationary"
@@ -138,6 +138,69 @@ def test_loss_target(method, options):
         run.continue_(t_end=60.0, record=NOTHING).net,
         fc.flow(net, data, **{**options, "t_end": 60.0}).net,
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("event", {"rtol": 1e-3}),
+        ("event", {"rtol": 1e-6}),
+        ("tsit5", {"rtol": 1e-2}),
+        ("tsit5", {"rtol": 1e-4}),
+        ("rk4", {"step_size": 0.5}),
+    ],
+)
+def test_a_loss_target_that_is_passed_and_left_within_a_step(method, options):
+    """Under weight decay the loss rises again, here within a long step."""
+    rng = np.random.default_rng(5)
+    data = fc.Dataset(rng.standard_normal((10, 3)), rng.choice([-1.0, 1.0], 10))
+    net = fc.TwoLayerNet(rng.standard_normal((8, 3)), rng.standard_normal(8))
+    options = {**options, "t_end": 30.0, "method": method, "weight_decay": 0.3}
+    fine = fc.flow(net, data, record=fc.Recording.linear(20000), **options).history
+    losses, times = fine.loss.values[:, 0], fine.time.values
+    lowest = int(losses.argmin())
+    assert 0 < lowest < len(losses) - 1
+    for above in (1e-5, 1e-4, 1e-3, 1e-2):
+        target = float(losses[lowest] * (1 + above))
+        run = fc.flow(net, data, loss_target=target, record=NOTHING, **options)
+        assert ended(run, "loss_target", f"at most {target:g}")
+        first = int(np.flatnonzero(losses <= target)[0])
+        slack = times[1]  # outputs between the ends of a step are interpolated
+        assert times[first - 1] - slack <= run.outcome.time <= times[first] + slack
+        assert fc.loss_and_grad(run.net, data)[0] == pytest.approx(target, rel=1e-4)
+        again = run.continue_(loss_target=target, record=NOTHING)
+        assert again.outcome.status == "loss_target"
+        assert same_net(again.net, run.net)
+        # having been looked at changes no bits
+        on = run.continue_(record=NOTHING)
+        assert same_net(on.net, fc.flow(net, data, record=NOTHING, **options).net)
+
+
+def test_a_loss_below_its_target_at_the_start_is_not_said_to_have_come_down():
+    net, data = problem(20, 3, 10)
+    run = fc.flow(net, data, t_end=1.0, loss_target=1e3)
+    assert run.outcome.message.startswith("The training loss is at most 1000 at t = 0.")
+
+
+def test_a_gradient_below_its_target_is_not_said_to_rest():
+    net, data = problem(20, 3, 10)
+    message = fc.flow(net, data, t_end=1.0, gradient_target=10.0).outcome.message
+    assert message == ("The gradient norm is at most 10 at t = 0. Lower gradient_target to go on.")
+    same = fc.descend(net, data, step_size=0.1, steps=1, gradient_target=10.0).outcome.message
+    assert "moves" not in same
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "rk4"])
+def test_fixed_steps_are_told_of_step_size(method):
+    net, data = problem(20, 3, 10)
+    short = fc.flow(net, data, t_end=1.0, method=method, step_size=1e-300)
+    assert ended(short, "step_underflow", "step_size=1e-300 is too short", "Raise step_size")
+    long = fc.flow(net, data, "squared", t_end=1e4, method=method, step_size=100.0)
+    assert ended(long, "non_finite", "Lower step_size=100")
+    some = fc.flow(net, data, t_end=1.0, method=method, step_size=0.1, max_steps=1)
+    assert ended(some, "max_steps", "or raise step_size")
+    for run in (short, long, some):
+        assert "rtol" not in run.outcome.message
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS)

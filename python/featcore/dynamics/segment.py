@@ -239,9 +239,9 @@ class Segment(ABC):
     def _message(self, status: str, leg: Leg) -> str:
         at, stops = self._at(leg), self.stops
         return {
-            "stationary": f"The gradient norm is at most {stops.gradient:g} at {at}: nothing moves any more. "
+            "stationary": f"The gradient norm is at most {stops.gradient:g} at {at}. "
             "Lower gradient_target to go on.",
-            "loss_target": f"The training loss is down to {stops.loss:g} at {at}. Lower loss_target to go on.",
+            "loss_target": f"The training loss is at most {stops.loss:g} at {at}. Lower loss_target to go on.",
             "wall_time": f"The wall time of {stops.seconds:g} s was over at {at}. Continue with run.continue_().",
             "interrupted": f"Interrupted at {at}; the unfinished step was dropped. Continue with run.continue_().",
             "observer_failed": f"A Python observable raised at {at}; what was recorded before is kept.",
