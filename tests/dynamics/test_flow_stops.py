@@ -362,6 +362,7 @@ def test_ctrl_c_may_return_the_run():
         ({"rtol": "fine"}, "rtol='fine'"),
         ({"t_end": math.nan}, "t_end"),
         ({"t_end": "5"}, "t_end='5'"),
+        ({"t_end": 10**400}, r"t_end must be within ±1.8e\+308"),
         ({"loss": "?"}, r"loss='\?'"),
         ({"loss_target": math.nan}, "loss_target"),
         ({"gradient_target": -1.0}, "gradient_target"),
@@ -404,6 +405,97 @@ def test_networks_and_data_that_do_not_fit_are_named():
         fc.flow(*single, t_end=1.0)
     with pytest.raises(ValueError, match=r"method='event'.*'tanh'.*method='tsit5'"):
         fc.flow(smooth, data, t_end=1.0, method="event")
+
+
+def scaled(weights, samples, dtype):
+    """A problem with weights times `weights`, and samples times `samples`."""
+    net, data = problem(20, 4, 10)
+    return (
+        fc.TwoLayerNet((weights * net.W).astype(dtype), (weights * net.a).astype(dtype)),
+        fc.Dataset((samples * data.x).astype(dtype), data.y.astype(dtype)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "samples", "dtype", "words"),
+    [
+        (1e-155, 1.0, np.float64, r"net has no weight beyond .*e-155.*one of 1e-150.*log_scale="),
+        (1e-300, 1.0, np.float64, r"net has no weight beyond"),
+        (1e-41, 1.0, np.float32, r"net has no weight beyond .*float32.*1.2e-38.*log_scale="),
+        (1.0, 1e78, np.float64, r"data.x has entries up to .*e\+78.*5e\+74.*scale x"),
+        (1.0, 1e-78, np.float64, r"data.x has entries up to .*e-78.*between 1e-75.*scale x"),
+        (1.0, 1e19, np.float32, r"data.x has entries up to .*e\+19.*float32.*scale x"),
+        (1.0, 1e-22, np.float32, r"data.x has entries up to .*e-22.*between 1e-19.*scale x"),
+    ],
+)
+def test_sizes_that_would_go_astray_are_refused(weights, samples, dtype, words):
+    net, data = scaled(weights, samples, dtype)
+    options = {"t_end": 1.0, "rtol": 1e-4}
+    with pytest.raises(ValueError, match=words):
+        fc.flow(net, data, **options)
+    with pytest.raises(ValueError, match=words.replace("log_scale=", "larger weights")):
+        fc.flow(net, data, "hinge", **options)
+    fc.flow(net, data, method="euler", step_size=1e-30, max_steps=1, **options)
+    if samples != 1.0:
+        carried = fc.TwoLayerNet(net.W, net.a, log_scale=-1000.0)
+        with pytest.raises(ValueError, match=words):
+            fc.flow(carried, data, **options)
+    else:
+        alike = fc.TwoLayerNet(net.W, net.a, log_scale=0.0)
+        assert fc.flow(alike, data, **options).outcome.status == "reached_end"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weights", "samples"),
+    [
+        (np.float64, (1e-149,), (1e-74, 4e73)),
+        (np.float32, (1e-36,), (1e-18, 1e17)),
+    ],
+)
+def test_within_the_bounds_of_sizes_the_flow_is_that_of_ordinary_ones(dtype, weights, samples):
+    """x → cx, θ → θ/√c, t → t/c is an exact symmetry; and small weights are those of a log_scale."""
+    options = {"rtol": 1e-4 if dtype == np.float32 else 1e-6, "record": NOTHING}
+    allowed = 10 * options["rtol"]
+    plain = fc.flow(*scaled(1.0, 1.0, dtype), t_end=5.0, **options).net
+    for c in samples:
+        other = fc.flow(*scaled(c**-0.5, c, dtype), t_end=5.0 / c, **options).net
+        np.testing.assert_allclose(
+            c**0.5 * other.W.astype(float), plain.W, atol=allowed * np.abs(plain.W).max()
+        )
+    for c in weights:
+        small = fc.flow(*scaled(c, 1.0, dtype), t_end=5.0, **options).net
+        net, data = scaled(1.0, 1.0, dtype)
+        net = fc.TwoLayerNet(net.W, net.a, log_scale=math.log(c))
+        carried = fc.flow(net, data, t_end=5.0, **options).net
+        real = carried.W * np.exp(carried.log_scale - math.log(c))[:, None]
+        np.testing.assert_allclose(
+            small.W.astype(float) / c, real, atol=allowed * np.abs(real).max()
+        )
+
+
+def test_zero_weights_and_samples_are_of_every_size():
+    net, data = problem(20, 4, 10)
+    still = fc.flow(fc.TwoLayerNet(0 * net.W, 0 * net.a), data, t_end=1.0)
+    assert same_net(still.net, fc.TwoLayerNet(0 * net.W, 0 * net.a))
+    assert fc.flow(net, fc.Dataset(0 * data.x, data.y), t_end=1.0).outcome.status == "reached_end"
+    W, a = net.W.copy(), net.a.copy()
+    W[0], a[0] = 1e-200 * W[0], 1e-200 * a[0]
+    beside = fc.flow(fc.TwoLayerNet(W, a), data, t_end=1.0, record=NOTHING).net
+    W[0], a[0] = 0.0, 0.0
+    without = fc.flow(fc.TwoLayerNet(W, a), data, t_end=1.0, record=NOTHING).net
+    np.testing.assert_allclose(beside.W[1:], without.W[1:], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("log_scale", [1e308, 1000.0])
+def test_a_scale_that_is_too_large_for_every_method_is_to_be_lowered(log_scale):
+    net, data = problem(5, 2, 3)
+    huge = fc.TwoLayerNet(net.W, net.a, log_scale=log_scale)
+    for options in ({}, {"method": "tsit5"}, {"loss": "hinge"}):
+        with pytest.raises(ValueError, match=r"cannot be held.*lower") as caught:
+            fc.flow(huge, data, **{"t_end": 1.0, **options})
+        assert "keep it" not in str(caught.value)
+    tiny = fc.TwoLayerNet(net.W, net.a, log_scale=-1e308)
+    assert fc.flow(tiny, data, t_end=1.0).outcome.status == "reached_end"
 
 
 def test_continuing_is_checked_too():

@@ -16,6 +16,7 @@ from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import LAYERS, Common, objective, problem, recording, resumed
 from featcore.dynamics.gradient import split_tuple
+from featcore.dynamics.ranges import check_ranges
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Events, Rows, Run, State
 from featcore.dynamics.scales import scaled_net
@@ -83,7 +84,8 @@ def flow(
         Where to start; not changed. Method "event" carries its `log_scale`, if it has one, at any scale, and so does
         `run.net`; `rtol` and `atol` are then relative to each neuron's own size. See docs/flow_modes.md.
     data : Dataset
-        Training data, of the network's dtype and dimension; the split "train" of the history.
+        Training data, of the network's dtype and dimension; the split "train" of the history. Method "event" takes
+        samples of lengths from 1e-75 to 1e75 (float32: from 1e-19 to 1e18).
     loss : {"logistic", "exponential", "hinge", "squared"} or Loss
         Per-sample loss.
     t_end : float
@@ -260,6 +262,8 @@ def prepare(
             f"step_size={step_size!r} with method={method!r}: "
             + ("give the length of its steps" if step_size is None else "it chooses its own steps")
         )
+    if method == "event":
+        check_ranges(asked.net, data, asked.settings["loss"])
     rtol = real("rtol", rtol, least=LEAST_RTOL[str(asked.net.dtype)])
     return _Flow(
         net=asked.net,
