@@ -113,7 +113,12 @@ def real(
         value, (numbers.Real, np.number)
     ):
         raise TypeError(f"{name}={value!r} must be a real number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer or a fraction
+        raise ValueError(
+            f"{name} must be within ±{np.finfo(np.float64).max:.2g}, and is not"
+        ) from None
     if not np.isfinite(number):
         raise ValueError(f"{name}={number} must be finite")
     if (

@@ -238,10 +238,11 @@ class TwoLayerNet:
             return self
         info = np.finfo(self.dtype)
         low, high = float(self.log_scale.min()), float(self.log_scale.max())
-        if low < math.log(float(info.tiny)) / 2 or high > math.log(float(info.max)) / 2:
+        too_large = high > math.log(float(info.max)) / 2
+        if low < math.log(float(info.tiny)) / 2 or too_large:
             raise ValueError(
                 f"log_scale between {low:g} and {high:g} cannot be held by {self.dtype} weights whose "
-                "products matter; keep it in log_scale"
+                f"products matter; {'lower it' if too_large else 'keep it in log_scale'}"
             )
         factor = np.exp(self.log_scale).astype(self.dtype)
         with np.errstate(over="ignore"):

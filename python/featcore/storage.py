@@ -18,7 +18,7 @@ import numpy as np
 
 from featcore import activations, observables
 from featcore.activations import LeakyReLU
-from featcore.dynamics.run import Outcome, Rows, Run, State
+from featcore.dynamics.run import Events, Outcome, Rows, Run, State
 from featcore.network import TwoLayerNet
 from featcore.observables import Observable
 
@@ -119,7 +119,7 @@ def load(path: str | Path) -> Run:
         groups = [_read(source, group) for group in ("history", "net", "state", "directions")]
         run = _run(root, *groups)
         if root.attrs.get("has_events", 0):
-            run.found = {str(k): v.values for k, v in _read(source, "events").items()}
+            run.found = _events(_read(source, "events"))
         return run
     except _DAMAGE as error:
         raise ValueError(f"path={str(source)!r} is damaged: {error}") from error
@@ -135,6 +135,17 @@ _DAMAGE = (
     TypeError,
     ValueError,
 )
+
+
+def _events(table: xr.Dataset) -> Events:
+    about = table.attrs
+    return Events(
+        {str(name): column.values for name, column in table.items()},
+        since=float(about["complete_from"]),
+        until=float(about["complete_to"]),
+        limit=int(about["limit"]),
+        capped=bool(about["capped"]),
+    )
 
 
 def _run(

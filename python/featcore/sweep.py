@@ -241,8 +241,9 @@ class Ensemble(Sequence[Run]):
         plans = []
         for k, run in enumerate(self.runs):
             with _naming_member(k):
-                resume = KINDS[run.settings["dynamics"]].resume
-                plans.append(resume(run, steps, t_end, **changes))
+                kind = KINDS[run.settings["dynamics"]]
+                kind.check_changes(changes)
+                plans.append(kind.resume(run, steps, t_end, **changes))
         return _Crew(plans).run(threads, progress, on_interrupt)
 
     def __repr__(self) -> str:

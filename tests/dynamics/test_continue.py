@@ -265,6 +265,84 @@ def test_bad_changes_are_named(changes, message):
         run.continue_(**changes)
 
 
+def test_what_a_run_was_begun_with_stays():
+    net, data = problem()
+    flow = fc.flow(net, data, t_end=1.0)
+    takes = "observe=, record=, events=, loss_target=, gradient_target=, max_steps=, wall_time="
+    with pytest.raises(TypeError) as caught:
+        flow.continue_(t_end=2.0, rtol=1e-3)
+    assert str(caught.value) == (
+        "continue_() of flow takes no rtol=, which stays what it was: it takes "
+        f"{takes}; for another rtol start a new run from run.net"
+    )
+    with pytest.raises(
+        TypeError, match=rf"continue_\(\) of flow takes no speed=: it takes {takes}$"
+    ):
+        flow.continue_(speed=3)
+    with pytest.raises(TypeError, match=r"continue_\(\) of descend takes no step_size="):
+        fc.descend(net, data, step_size=0.1, steps=1).continue_(1, step_size=0.2)
+    with pytest.raises(TypeError, match=r"continue_\(\) of descend takes no step_size="):
+        fc.ensemble([net], data, step_size=0.1, steps=1).continue_(1, step_size=0.2)
+
+
+# --- events of a flow
+
+
+def crossing_problem():
+    """A problem with crossings all along to t = 9, and the events of its flow in one go."""
+    net, data = problem(60, 4, 40, seed=5)
+    whole = fc.flow(net, data, t_end=9.0, events=True)
+    assert whole.events.sizes["event"] > 40
+    return net, data, whole.events
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_events_are_kept_on_when_a_flow_goes_on(stored, tmp_path):
+    net, data, whole = crossing_problem()
+    run = fc.flow(net, data, t_end=3.0, events=True)
+    if stored:
+        run.save(tmp_path / "run.nc")
+        run = fc.load(tmp_path / "run.nc")
+    on = run.continue_(t_end=9.0, data=data if stored else None)
+    assert on.events.identical(whole)
+    assert on.events.attrs["complete_from"] == 0.0
+    assert on.events.attrs["complete_to"] == 9.0
+    assert on.events.attrs["capped"] == 0
+    assert fc.flow(net, data, t_end=3.0).continue_(t_end=9.0).events is None
+    ensemble = fc.ensemble([net], data, dynamics="flow", t_end=3.0, events=True)
+    assert ensemble.continue_(t_end=9.0).runs[0].events.identical(whole)
+
+
+def test_a_table_of_events_says_from_when_and_up_to_when_it_is_complete():
+    net, data, whole = crossing_problem()
+    late = fc.flow(net, data, t_end=3.0).continue_(t_end=9.0, events=True).events
+    assert late.attrs["complete_from"] == 3.0
+    assert late.drop_attrs().identical(whole.isel(event=whole.time > 3.0).drop_attrs())
+    # told to stop, it has what it had, and does not begin again by itself
+    quiet = fc.flow(net, data, t_end=3.0, events=True).continue_(t_end=5.0, events=False)
+    for run in (quiet, quiet.continue_(t_end=9.0)):
+        assert run.events.attrs["complete_to"] == 3.0
+        assert run.events.drop_attrs().identical(whole.isel(event=whole.time <= 3.0).drop_attrs())
+    # nor does it get a hole: asked again, a new one begins
+    again = quiet.continue_(t_end=9.0, events=True).events
+    assert again.attrs["complete_from"] == 5.0
+    assert again.drop_attrs().identical(whole.isel(event=whole.time > 5.0).drop_attrs())
+
+
+@pytest.mark.parametrize("cut", [None, 1e-3, 3.0, 8.9])
+def test_a_capped_table_of_events_says_so(cut):
+    net, data, whole = crossing_problem()
+    number = whole.sizes["event"]
+    for limit in (1, 10, number - 1, number, number + 1):
+        run = fc.flow(net, data, t_end=cut or 9.0, events=limit)
+        run = run if cut is None else run.continue_(t_end=9.0)
+        few, attrs = run.events, run.events.attrs
+        assert attrs["limit"] == limit
+        assert attrs["capped"] == (limit < number)
+        assert few.drop_attrs().identical(whole.isel(event=slice(limit)).drop_attrs())
+        assert attrs["complete_to"] == (float(whole.time[limit]) if limit < number else 9.0)
+
+
 def test_a_state_of_another_version_is_refused():
     from dataclasses import replace
 

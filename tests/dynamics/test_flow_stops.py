@@ -59,7 +59,7 @@ def test_stationary_after_the_first_step_that_is(method, options):
     target = 0.5 * gradient_norm(net, data)
     options = {**options, "t_end": 1e4, "method": method, "record": NOTHING}
     run = fc.flow(net, data, gradient_target=target, **options)
-    assert ended(run, "stationary", f"at most {target:g}", "Lower gradient_target")
+    assert ended(run, "stationary", f"at most {target:g} at", "Lower gradient_target")
     assert run.outcome.counts["slidings"] == 0
     assert gradient_norm(run.net, data) <= target * (1 + 1e-9)
     before = fc.flow(net, data, max_steps=run.outcome.counts["accepted"] - 1, **options)
@@ -81,7 +81,7 @@ def test_stationary_at_the_start(method, options, dtype, train):
     options = {**options, "t_end": 50.0, "method": method, "rtol": 1e-4, "train": train}
     margin = 1e-5 if dtype == np.float32 else 1e-12
     run = fc.flow(net, data, gradient_target=norm * (1 + margin), **options)
-    assert ended(run, "stationary", "at t = 0:")
+    assert ended(run, "stationary", "at t = 0.")
     assert run.outcome.time == 0.0
     assert run.history.sizes["time"] == 1
     assert same_net(run.net, net)
@@ -97,7 +97,7 @@ def test_stationary_at_the_start(method, options, dtype, train):
 def test_of_a_dead_neuron_only_the_decay_is_left(method):
     net, data = fc.TwoLayerNet(np.zeros((1, 2)), [1.0]), problem(5, 2, 1)[1]
     still = fc.flow(net, data, t_end=9.0, gradient_target=0.0, method=method)
-    assert ended(still, "stationary", "at t = 0:")
+    assert ended(still, "stationary", "at t = 0.")
     options = {"t_end": 99.0, "weight_decay": 0.1, "method": method, "rtol": 1e-8}
     decaying = fc.flow(net, data, gradient_target=0.05, **options)
     assert decaying.outcome.status == "stationary"
@@ -138,6 +138,69 @@ def test_loss_target(method, options):
         run.continue_(t_end=60.0, record=NOTHING).net,
         fc.flow(net, data, **{**options, "t_end": 60.0}).net,
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("event", {"rtol": 1e-3}),
+        ("event", {"rtol": 1e-6}),
+        ("tsit5", {"rtol": 1e-2}),
+        ("tsit5", {"rtol": 1e-4}),
+        ("rk4", {"step_size": 0.5}),
+    ],
+)
+def test_a_loss_target_that_is_passed_and_left_within_a_step(method, options):
+    """Under weight decay the loss rises again, here within a long step."""
+    rng = np.random.default_rng(5)
+    data = fc.Dataset(rng.standard_normal((10, 3)), rng.choice([-1.0, 1.0], 10))
+    net = fc.TwoLayerNet(rng.standard_normal((8, 3)), rng.standard_normal(8))
+    options = {**options, "t_end": 30.0, "method": method, "weight_decay": 0.3}
+    fine = fc.flow(net, data, record=fc.Recording.linear(20000), **options).history
+    losses, times = fine.loss.values[:, 0], fine.time.values
+    lowest = int(losses.argmin())
+    assert 0 < lowest < len(losses) - 1
+    for above in (1e-5, 1e-4, 1e-3, 1e-2):
+        target = float(losses[lowest] * (1 + above))
+        run = fc.flow(net, data, loss_target=target, record=NOTHING, **options)
+        assert ended(run, "loss_target", f"at most {target:g}")
+        first = int(np.flatnonzero(losses <= target)[0])
+        slack = times[1]  # outputs between the ends of a step are interpolated
+        assert times[first - 1] - slack <= run.outcome.time <= times[first] + slack
+        assert fc.loss_and_grad(run.net, data)[0] == pytest.approx(target, rel=1e-4)
+        again = run.continue_(loss_target=target, record=NOTHING)
+        assert again.outcome.status == "loss_target"
+        assert same_net(again.net, run.net)
+        # having been looked at changes no bits
+        on = run.continue_(record=NOTHING)
+        assert same_net(on.net, fc.flow(net, data, record=NOTHING, **options).net)
+
+
+def test_a_loss_below_its_target_at_the_start_is_not_said_to_have_come_down():
+    net, data = problem(20, 3, 10)
+    run = fc.flow(net, data, t_end=1.0, loss_target=1e3)
+    assert run.outcome.message.startswith("The training loss is at most 1000 at t = 0.")
+
+
+def test_a_gradient_below_its_target_is_not_said_to_rest():
+    net, data = problem(20, 3, 10)
+    message = fc.flow(net, data, t_end=1.0, gradient_target=10.0).outcome.message
+    assert message == ("The gradient norm is at most 10 at t = 0. Lower gradient_target to go on.")
+    same = fc.descend(net, data, step_size=0.1, steps=1, gradient_target=10.0).outcome.message
+    assert "moves" not in same
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "rk4"])
+def test_fixed_steps_are_told_of_step_size(method):
+    net, data = problem(20, 3, 10)
+    short = fc.flow(net, data, t_end=1.0, method=method, step_size=1e-300)
+    assert ended(short, "step_underflow", "step_size=1e-300 is too short", "Raise step_size")
+    long = fc.flow(net, data, "squared", t_end=1e4, method=method, step_size=100.0)
+    assert ended(long, "non_finite", "Lower step_size=100")
+    some = fc.flow(net, data, t_end=1.0, method=method, step_size=0.1, max_steps=1)
+    assert ended(some, "max_steps", "or raise step_size")
+    for run in (short, long, some):
+        assert "rtol" not in run.outcome.message
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS)
@@ -299,6 +362,7 @@ def test_ctrl_c_may_return_the_run():
         ({"rtol": "fine"}, "rtol='fine'"),
         ({"t_end": math.nan}, "t_end"),
         ({"t_end": "5"}, "t_end='5'"),
+        ({"t_end": 10**400}, r"t_end must be within ±1.8e\+308"),
         ({"loss": "?"}, r"loss='\?'"),
         ({"loss_target": math.nan}, "loss_target"),
         ({"gradient_target": -1.0}, "gradient_target"),
@@ -341,6 +405,97 @@ def test_networks_and_data_that_do_not_fit_are_named():
         fc.flow(*single, t_end=1.0)
     with pytest.raises(ValueError, match=r"method='event'.*'tanh'.*method='tsit5'"):
         fc.flow(smooth, data, t_end=1.0, method="event")
+
+
+def scaled(weights, samples, dtype):
+    """A problem with weights times `weights`, and samples times `samples`."""
+    net, data = problem(20, 4, 10)
+    return (
+        fc.TwoLayerNet((weights * net.W).astype(dtype), (weights * net.a).astype(dtype)),
+        fc.Dataset((samples * data.x).astype(dtype), data.y.astype(dtype)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "samples", "dtype", "words"),
+    [
+        (1e-155, 1.0, np.float64, r"net has no weight beyond .*e-155.*one of 1e-150.*log_scale="),
+        (1e-300, 1.0, np.float64, r"net has no weight beyond"),
+        (1e-41, 1.0, np.float32, r"net has no weight beyond .*float32.*1.2e-38.*log_scale="),
+        (1.0, 1e78, np.float64, r"data.x has entries up to .*e\+78.*5e\+74.*scale x"),
+        (1.0, 1e-78, np.float64, r"data.x has entries up to .*e-78.*between 1e-75.*scale x"),
+        (1.0, 1e19, np.float32, r"data.x has entries up to .*e\+19.*float32.*scale x"),
+        (1.0, 1e-22, np.float32, r"data.x has entries up to .*e-22.*between 1e-19.*scale x"),
+    ],
+)
+def test_sizes_that_would_go_astray_are_refused(weights, samples, dtype, words):
+    net, data = scaled(weights, samples, dtype)
+    options = {"t_end": 1.0, "rtol": 1e-4}
+    with pytest.raises(ValueError, match=words):
+        fc.flow(net, data, **options)
+    with pytest.raises(ValueError, match=words.replace("log_scale=", "larger weights")):
+        fc.flow(net, data, "hinge", **options)
+    fc.flow(net, data, method="euler", step_size=1e-30, max_steps=1, **options)
+    if samples != 1.0:
+        carried = fc.TwoLayerNet(net.W, net.a, log_scale=-1000.0)
+        with pytest.raises(ValueError, match=words):
+            fc.flow(carried, data, **options)
+    else:
+        alike = fc.TwoLayerNet(net.W, net.a, log_scale=0.0)
+        assert fc.flow(alike, data, **options).outcome.status == "reached_end"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weights", "samples"),
+    [
+        (np.float64, (1e-149,), (1e-74, 4e73)),
+        (np.float32, (1e-36,), (1e-18, 1e17)),
+    ],
+)
+def test_within_the_bounds_of_sizes_the_flow_is_that_of_ordinary_ones(dtype, weights, samples):
+    """x → cx, θ → θ/√c, t → t/c is an exact symmetry; and small weights are those of a log_scale."""
+    options = {"rtol": 1e-4 if dtype == np.float32 else 1e-6, "record": NOTHING}
+    allowed = 10 * options["rtol"]
+    plain = fc.flow(*scaled(1.0, 1.0, dtype), t_end=5.0, **options).net
+    for c in samples:
+        other = fc.flow(*scaled(c**-0.5, c, dtype), t_end=5.0 / c, **options).net
+        np.testing.assert_allclose(
+            c**0.5 * other.W.astype(float), plain.W, atol=allowed * np.abs(plain.W).max()
+        )
+    for c in weights:
+        small = fc.flow(*scaled(c, 1.0, dtype), t_end=5.0, **options).net
+        net, data = scaled(1.0, 1.0, dtype)
+        net = fc.TwoLayerNet(net.W, net.a, log_scale=math.log(c))
+        carried = fc.flow(net, data, t_end=5.0, **options).net
+        real = carried.W * np.exp(carried.log_scale - math.log(c))[:, None]
+        np.testing.assert_allclose(
+            small.W.astype(float) / c, real, atol=allowed * np.abs(real).max()
+        )
+
+
+def test_zero_weights_and_samples_are_of_every_size():
+    net, data = problem(20, 4, 10)
+    still = fc.flow(fc.TwoLayerNet(0 * net.W, 0 * net.a), data, t_end=1.0)
+    assert same_net(still.net, fc.TwoLayerNet(0 * net.W, 0 * net.a))
+    assert fc.flow(net, fc.Dataset(0 * data.x, data.y), t_end=1.0).outcome.status == "reached_end"
+    W, a = net.W.copy(), net.a.copy()
+    W[0], a[0] = 1e-200 * W[0], 1e-200 * a[0]
+    beside = fc.flow(fc.TwoLayerNet(W, a), data, t_end=1.0, record=NOTHING).net
+    W[0], a[0] = 0.0, 0.0
+    without = fc.flow(fc.TwoLayerNet(W, a), data, t_end=1.0, record=NOTHING).net
+    np.testing.assert_allclose(beside.W[1:], without.W[1:], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("log_scale", [1e308, 1000.0])
+def test_a_scale_that_is_too_large_for_every_method_is_to_be_lowered(log_scale):
+    net, data = problem(5, 2, 3)
+    huge = fc.TwoLayerNet(net.W, net.a, log_scale=log_scale)
+    for options in ({}, {"method": "tsit5"}, {"loss": "hinge"}):
+        with pytest.raises(ValueError, match=r"cannot be held.*lower") as caught:
+            fc.flow(huge, data, **{"t_end": 1.0, **options})
+        assert "keep it" not in str(caught.value)
+    tiny = fc.TwoLayerNet(net.W, net.a, log_scale=-1e308)
+    assert fc.flow(tiny, data, t_end=1.0).outcome.status == "reached_end"
 
 
 def test_continuing_is_checked_too():

@@ -3,6 +3,8 @@
 // within the last one, so that what is recorded, and where a run ends, changes no bits of it.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -89,6 +91,16 @@ struct MayRest<Stepper,
                std::void_t<decltype(std::declval<Stepper&>().at_rest(std::declval<const Team&>()))>>
     : std::true_type {};
 
+// How many times the loss is looked at within a step under penalties, where it may pass its target
+// and be back above it at the end: where outputs are interpolated many times, where each look is a
+// product a few. Without penalties the flow has it fall.
+template <class Stepper>
+inline constexpr int kLooks = 1;
+template <class T>
+inline constexpr int kLooks<EventFlow<T>> = 12;
+template <class T>
+inline constexpr int kLooks<RungeKutta<T>> = 4;
+
 // Moves `stepper` to options.end. `times`: increasing, of the rows to record; the recorder counts
 // them as 0, 1, ... and an unplanned stop as times.size(). `balance`: a_j^2 - |w_j|^2 at the start
 // of the whole run.
@@ -169,11 +181,14 @@ class FlowRun {
       if (first) again_ = 1;
       measure_drift(team);
       double next = std::min(stepper_.time(), options_.end);
-      const bool on_target =
-          std::isfinite(stop.loss_at_most) && loss_at(next, team) <= stop.loss_at_most;
-      if (on_target) next = locate_loss(here, next, team);
+      if (std::isfinite(stop.loss_at_most)) {
+        const double met = find_loss(here, next, team);
+        if (met <= next) {
+          go_to(met, team);
+          return end(FlowStatus::loss_target, team);
+        }
+      }
       go_to(next, team);
-      if (on_target) return end(FlowStatus::loss_target, team);
       if (next == stepper_.time() && stationary(team)) return end(FlowStatus::stationary, team);
       if (next == options_.end) return end(FlowStatus::reached_end, team);
       team.monitor().position = static_cast<std::int64_t>(kParts * (here - options_.start) /
@@ -289,6 +304,44 @@ class FlowRun {
   double loss_at(double time, const Team& team) {
     stepper_.outputs(time, team, f_.data());
     return objectives_.front().loss(f_.data(), team);
+  }
+
+  // Where in [low, high] the loss first comes down to its target; infinity if it does not.
+  double find_loss(double low, double high, const Team& team) {
+    constexpr double kPi = 3.14159265358979323846;
+    const double target = options_.stop.loss_at_most;
+    const ObjectiveSpec& spec = objectives_.front().spec();
+    const bool falls = spec.weight_decay == 0 && spec.output_penalty == 0;
+    const int looks = falls ? 1 : kLooks<Stepper>;
+    std::array<double, 3> times{low, low, low};  // of the last looks
+    std::array<double, 3> losses{};
+    losses.fill(looks > 1 ? loss_at(low, team) : std::numeric_limits<double>::infinity());
+    if (losses[2] <= target) return low;  // it went on from a target met within the step
+    for (int k = 1; k <= looks; ++k) {
+      // closest at the ends, beyond which nothing tells that the loss rises again
+      const double share = 0.5 * (1 - std::cos(kPi * k / looks));
+      times = {times[1], times[2], k == looks ? high : low + share * (high - low)};
+      losses = {losses[1], losses[2], loss_at(times[2], team)};
+      if (losses[1] > target && losses[1] < losses[0] && losses[1] <= losses[2]) {
+        const double lowest = lowest_loss(times[0], times[2], team);
+        if (loss_at(lowest, team) <= target) return locate_loss(times[0], lowest, team);
+      }
+      if (losses[2] <= target) return locate_loss(times[1], times[2], team);
+    }
+    return std::numeric_limits<double>::infinity();
+  }
+
+  // Where in (low, high), in which it falls and rises again, the loss is at its target or lowest.
+  double lowest_loss(double low, double high, const Team& team) {
+    constexpr int kCuts = 40;  // (2/3)^40 of the way: beyond, rounding decides
+    for (int cut = 0; cut < kCuts; ++cut) {
+      const double left = (2 * low + high) / 3, right = (low + 2 * high) / 3;
+      const double at_left = loss_at(left, team), at_right = loss_at(right, team);
+      const bool leftward = at_left <= at_right;
+      if (std::min(at_left, at_right) <= options_.stop.loss_at_most) return leftward ? left : right;
+      (leftward ? high : low) = leftward ? right : left;
+    }
+    return 0.5 * (low + high);
   }
 
   // Where in (low, high] the loss comes down to its target, which it has reached at `high`.

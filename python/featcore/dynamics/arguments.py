@@ -109,6 +109,8 @@ def absorbed(net: TwoLayerNet) -> TwoLayerNet:
     try:
         return net.absorbed()
     except ValueError as error:
+        if not net.underflows:
+            raise
         raise ValueError(
             f"{error}, and follow it by fc.flow with method='event', which carries log_scale: ReLU or leaky ReLU, "
             "any loss but the hinge"

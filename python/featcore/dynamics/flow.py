@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -16,8 +16,9 @@ from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import LAYERS, Common, objective, problem, recording, resumed
 from featcore.dynamics.gradient import split_tuple
+from featcore.dynamics.ranges import check_ranges
 from featcore.dynamics.recording import Recording
-from featcore.dynamics.run import Rows, Run, State
+from featcore.dynamics.run import Events, Rows, Run, State
 from featcore.dynamics.scales import scaled_net
 from featcore.dynamics.segment import Call, Leg, Segment, Stops
 from featcore.losses import Loss
@@ -83,7 +84,8 @@ def flow(
         Where to start; not changed. Method "event" carries its `log_scale`, if it has one, at any scale, and so does
         `run.net`; `rtol` and `atol` are then relative to each neuron's own size. See docs/flow_modes.md.
     data : Dataset
-        Training data, of the network's dtype and dimension; the split "train" of the history.
+        Training data, of the network's dtype and dimension; the split "train" of the history. Method "event" takes
+        samples of lengths from 1e-75 to 1e75 (float32: from 1e-19 to 1e18).
     loss : {"logistic", "exponential", "hinge", "squared"} or Loss
         Per-sample loss.
     t_end : float
@@ -121,11 +123,14 @@ def flow(
     record : Recording, optional
         When to record; `Recording.log(20)` by default. Recording changes no bits of the flow.
     events : bool or int
-        Keep crossings and slidings in `run.events`: the first million, or the first so many. The exact hinge flow
+        Keep crossings and slidings in `run.events`: the first million, or the first so many; its attributes say up
+        to when it is complete, and `run.continue_()` goes on keeping them. The exact hinge flow
         adds those of margins, with neuron -1: kind -1 where a sample is satisfied, 0 where it becomes a support
         vector (its margin is held at 1), 1 where it is violated again.
     loss_target : float, optional
-        Stop where the training loss (without penalties) comes down to this, or is at the start.
+        Stop where the training loss (without penalties) first comes down to this, or is at the start. It is looked
+        at after every step, and with penalties, under which it may rise again, 12 times within each (Runge-Kutta: 4)
+        and at its lowest between: a dip in the first or last 2 % (15 %) of a step may be missed.
     gradient_target : float, optional
         Stop once, at the start or after a step, the Euclidean norm of the objective's gradient, over the layers
         that move, is at most this. A neuron that slides has the gradient that it moves by.
@@ -257,6 +262,8 @@ def prepare(
             f"step_size={step_size!r} with method={method!r}: "
             + ("give the length of its steps" if step_size is None else "it chooses its own steps")
         )
+    if method == "event":
+        check_ranges(asked.net, data, asked.settings["loss"])
     rtol = real("rtol", rtol, least=LEAST_RTOL[str(asked.net.dtype)])
     return _Flow(
         net=asked.net,
@@ -288,7 +295,7 @@ def prepare_more(
     *,
     observe: Iterable[str | Observable | Function] | None = None,
     record: Recording | None = None,
-    events: bool | int = False,
+    events: bool | int | None = None,
     loss_target: float | None = None,
     gradient_target: float | None = None,
     max_steps: int = 1_000_000,
@@ -309,7 +316,7 @@ def prepare_more(
         record=_recording(record, asked.settings["t_end"]),
         stops=Stops.of(loss_target, gradient_target, wall_time),
         max_steps=integer("max_steps", max_steps, least=1, most=2**62),
-        max_events=_max_events(events),
+        max_events=_events_to_come(run) if events is None else _max_events(events),
         earlier=run,
     )
 
@@ -417,7 +424,7 @@ class _Flow(Segment):
                 self.stops.gradient,
                 self.stops.seconds,
                 self.max_steps,
-                self.max_events,
+                self._events_asked,
             ),
             schedule,
             call.columns.native(),
@@ -432,18 +439,10 @@ class _Flow(Segment):
         times, state = result["times"], result["state"]
         counts = dict(zip(COUNTS, result["counts"], strict=True))
         drift = result["drift"]
-        found: dict[str, NDArray[Any]] | None = None
-        if self.max_events:
-            found = dict(zip(EVENTS, result["events"], strict=True))
         if self.earlier is not None:
             done = self.earlier.outcome
             counts = {name: count + done.counts[name] for name, count in counts.items()}
             drift = max(drift, done.drift or 0.0)
-            if found is not None and self.earlier.found is not None:
-                found = {
-                    name: np.concatenate([self.earlier.found[name], array])
-                    for name, array in found.items()
-                }
         # A run that was stopped before it began has nothing to go on from but its network.
         begun = bool(state) and (settings["method"] != "event" or state["sides"].size > 0)
         return Leg(
@@ -455,10 +454,43 @@ class _Flow(Segment):
             state=State(State.VERSION, result["form"], 0, {**start, **(state if begun else {})}),
             num_threads=result["num_threads"],
             drift=drift if sigma.homogeneous else None,
-            found=found,
+            found=self._events(dict(zip(EVENTS, result["events"], strict=True)), result["time"]),
             exponents=result["exponents"],
             account=self._account(call) if self._exact_hinge else "",
         )
+
+    @property
+    def _table(self) -> Events | None:
+        """The table of events that this part adds to."""
+        found = None if self.earlier is None else self.earlier.found
+        if found is None or found.capped or found.until != self._start:
+            return None
+        return found
+
+    @property
+    def _events_asked(self) -> int:
+        """How many events the core is to keep: one too many, if there are, to tell."""
+        if not self.max_events:
+            return 0
+        there = 0 if self._table is None else len(self._table.columns["time"])
+        return max(self.max_events - there, 0) + 1
+
+    def _events(self, new: Mapping[str, NDArray[Any]], time: float) -> Events | None:
+        """Return the table of the whole run, which has got to `time`."""
+        found = None if self.earlier is None else self.earlier.found
+        if not self.max_events:
+            return found if found is None or found.capped else replace(found, limit=0)
+        capped = len(new["time"]) == self._events_asked
+        until = float(new["time"][-1]) if capped else time
+        columns = {name: array[:-1] if capped else array for name, array in new.items()}
+        before = self._table
+        if before is not None:
+            columns = {
+                name: np.concatenate([before.columns[name], array])
+                for name, array in columns.items()
+            }
+        since = self._start if before is None else before.since
+        return Events(columns, since, until, self.max_events, capped)
 
     def _network(
         self, W: NDArray[Any], a: NDArray[Any], exponents: NDArray[np.int64] | None
@@ -507,7 +539,12 @@ class _Flow(Segment):
             state=self.state,
             num_threads=1,
             drift=0.0 if self.net.activation.homogeneous else None,
-            found={name: none.astype(kind) for name, kind in zip(EVENTS, kinds, strict=True)}
+            found=Events(
+                {name: none.astype(kind) for name, kind in zip(EVENTS, kinds, strict=True)},
+                since=0.0,
+                until=0.0,
+                limit=self.max_events,
+            )
             if self.max_events
             else None,
         )
@@ -556,13 +593,21 @@ class _Flow(Segment):
         return messages
 
     def _shared_messages(self, at: str) -> dict[str, str]:
+        fixed, step = self.settings["method"] in FIXED, self.settings["fixed_step"]
+        knob = "step_size" if fixed else "rtol"
+        too_short = (
+            f"At {at} a step of step_size={step:g} is too short to be told from the time. Raise step_size."
+            if fixed
+            else f"At {at} no step is short enough for rtol={self.settings['rtol']:g}. "
+            "Raise rtol or atol, or use float64."
+        )
         return {
             "reached_end": f"The flow was followed to {at}.",
-            "max_steps": f"{self.max_steps} steps were taken, to {at}. Continue with run.continue_(), or raise rtol.",
-            "step_underflow": f"At {at} no step is short enough for rtol={self.settings['rtol']:g}. "
-            "Raise rtol or atol, or use float64.",
+            "max_steps": f"{self.max_steps} steps were taken, to {at}. Continue with run.continue_(), or raise {knob}.",
+            "step_underflow": too_short,
             "non_finite": f"The outputs after {at} are not finite; the network is the last finite one. "
-            "Start from smaller weights, or scale the data down.",
+            + (f"Lower step_size={step:g}, start" if fixed else "Start")
+            + " from smaller weights, or scale the data down.",
         }
 
 
@@ -576,6 +621,11 @@ def _max_events(events: bool | int) -> int:
     if isinstance(events, bool):
         return _ALL_EVENTS * events
     return integer("events", events, least=0, most=2**40)
+
+
+def _events_to_come(run: Run) -> int:
+    """Return how many events a run keeps in all if it goes on as it did."""
+    return 0 if run.found is None or run.found.capped else run.found.limit
 
 
 def _recording(record: Recording | None, t_end: float) -> Recording:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from featcore.dynamics import descent
@@ -19,6 +20,26 @@ class Kind:
     """What the user calls for one run: has the arguments and their defaults."""
     prepare: Callable[..., Segment]
     resume: Callable[..., Segment]
+
+    def check_changes(self, names: Iterable[str]) -> None:
+        """Check what a run that goes on is asked to do otherwise, by name.
+
+        Raises
+        ------
+        TypeError
+            If it must stay as it is, or there is no such thing.
+        """
+        parameters = inspect.signature(self.resume).parameters.values()
+        allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        for name in names:
+            if name not in allowed:
+                fixed = name in inspect.signature(self.call).parameters
+                raise TypeError(
+                    f"continue_() of {self.call.__name__} takes no {name}="
+                    + (", which stays what it was" if fixed else "")
+                    + f": it takes {', '.join(f'{one}=' for one in allowed)}"
+                    + (f"; for another {name} start a new run from run.net" if fixed else "")
+                )
 
 
 KINDS = {

@@ -104,6 +104,30 @@ class Rows:
         return Rows(np.arange(len(times), dtype=np.int64), columns, times)
 
 
+@dataclass(frozen=True, eq=False)
+class Events:
+    """All events of a flow in one stretch of time; `continue_` adds to them where they reach up to its start."""
+
+    columns: Mapping[str, NDArray[Any]]
+    since: float
+    """From when on all were kept: 0, or where the part of the run began that asked for them."""
+    until: float
+    """Up to when: where the run stood when they were last asked for, or the first that was one too many."""
+    limit: int
+    """How many may be kept; 0 if no more are to be."""
+    capped: bool = False
+    """Whether there were more than that."""
+
+    def attrs(self) -> dict[str, Any]:
+        """Return what a table of them says of itself."""
+        return {
+            "complete_from": self.since,
+            "complete_to": self.until,
+            "limit": self.limit,
+            "capped": int(self.capped),
+        }
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run. `run` holds the network and all that was recorded."""
 
@@ -153,8 +177,8 @@ class Run:
     """The data sets by name, training first; None for a run that was loaded."""
     unrecorded: bool = field(default=False, repr=False)
     """Whether the last point is still to be recorded: done when somebody looks, so that Ctrl-C answers at once."""
-    found: Mapping[str, NDArray[Any]] | None = field(default=None, repr=False)
-    """The columns of `events`."""
+    found: Events | None = field(default=None, repr=False)
+    """What `events` shows."""
 
     @property
     def history(self) -> xr.Dataset:
@@ -198,12 +222,18 @@ class Run:
 
         `kind` is 1 where a neuron goes on at a sample, -1 where it goes off, 0 where it is held on its hyperplane.
         None if events were not asked for; gradient descent has none.
+
+        All events from the time `events.attrs["complete_from"]` up to `"complete_to"` are there. `"capped"` is 1 if
+        there were more than `"limit"`, the number asked for; it is then complete before the first that is left out.
         """
         import xarray as xr
 
         if self.found is None:
             return None
-        return xr.Dataset({name: ("event", array) for name, array in self.found.items()})
+        return xr.Dataset(
+            {name: ("event", array) for name, array in self.found.columns.items()},
+            attrs=self.found.attrs(),
+        )
 
     def complete_rows(self) -> Rows:
         """Return all rows, the point of an interrupt included."""
@@ -243,12 +273,16 @@ class Run:
         num_threads, progress, on_interrupt
             As in `descend`.
         **changes
-            `record`, `loss_target`, `gradient_target` and `wall_time` as in `descend`, and `events` and
-            `max_steps` of a flow; they do not carry over from the first part. `observe` for a loaded run with
+            `record`, `loss_target`, `gradient_target` and `wall_time` as in `descend`, and `max_steps` of a flow;
+            they do not carry over from the first part. `events` of a flow: kept as they were so far; True or a
+            number to keep so many in all from now on, or False for no more. A table that does not reach up to here,
+            or has been capped, is not added to: asked for again, a new one begins. `observe` for a loaded run with
             Python observables.
 
         Raises
         ------
+        TypeError
+            If something else is to change: that takes a new run, from `net`.
         ValueError
             If data are missing or not those of the run.
 
@@ -264,9 +298,9 @@ class Run:
         """
         from featcore.dynamics.kinds import KINDS
 
-        more = KINDS[self.settings["dynamics"]].resume(
-            self, steps, t_end, data, evaluate, **changes
-        )
+        kind = KINDS[self.settings["dynamics"]]
+        kind.check_changes(changes)
+        more = kind.resume(self, steps, t_end, data, evaluate, **changes)
         return more.drive(num_threads, progress, on_interrupt)
 
     def save(self, path: str | Path) -> None:

@@ -33,7 +33,7 @@ def carried(net: TwoLayerNet, largest_x: float) -> TwoLayerNet:
         net = TwoLayerNet(W, a, net.activation, log_scale, copy=False)
     # what the core takes for finite, see largest_sound() in form.hpp
     room = math.log(1e150 if net.dtype == np.float64 else float(np.finfo(net.dtype).max))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         sizes = np.log(np.abs(net.W.astype(np.float64)).sum(axis=1)) + np.log(
             np.abs(net.a.astype(np.float64))
         )

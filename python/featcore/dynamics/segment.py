@@ -17,7 +17,7 @@ from featcore._validation import choice, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.bar import Bar
 from featcore.dynamics.recording import Recording
-from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Rows, Run, State
+from featcore.dynamics.run import Events, Interrupted, ObserverError, Outcome, Rows, Run, State
 from featcore.network import TwoLayerNet
 from featcore.observables import Columns, Observable
 
@@ -71,7 +71,7 @@ class Leg:
     state: State
     num_threads: int
     drift: float | None = None
-    found: Mapping[str, NDArray[Any]] | None = None
+    found: Events | None = None
     exponents: NDArray[np.int64] | None = None
     """Of a network with log_scale that has moved: the powers of two that W and a have handed over."""
     account: str = ""
@@ -239,9 +239,9 @@ class Segment(ABC):
     def _message(self, status: str, leg: Leg) -> str:
         at, stops = self._at(leg), self.stops
         return {
-            "stationary": f"The gradient norm is at most {stops.gradient:g} at {at}: nothing moves any more. "
+            "stationary": f"The gradient norm is at most {stops.gradient:g} at {at}. "
             "Lower gradient_target to go on.",
-            "loss_target": f"The training loss is down to {stops.loss:g} at {at}. Lower loss_target to go on.",
+            "loss_target": f"The training loss is at most {stops.loss:g} at {at}. Lower loss_target to go on.",
             "wall_time": f"The wall time of {stops.seconds:g} s was over at {at}. Continue with run.continue_().",
             "interrupted": f"Interrupted at {at}; the unfinished step was dropped. Continue with run.continue_().",
             "observer_failed": f"A Python observable raised at {at}; what was recorded before is kept.",
