@@ -13,9 +13,13 @@ it goes back and forth by RESTING at most in RESTING_TIME. (First it was the sho
 was to vanish, to 1e-9: the solver has 1e-8, and sides of neurons that lie on several hyperplanes are no box.)
 The oracle of `_hinge_oracle` is held against the first ORACLE_SEEDS, to ORACLE_GAP of the weights, but not
 where d = 1, nor where samples are on a lattice (`tied`): whole lines are crossed at once there, and the oracle knows of
-pairs only. On all of these among SEEDS it is Euler's method again that tends to the flow at first order: at t = TIED_END
-it is off by TIED_ERROR at most at the smaller of TIED_STEPS, and by a quarter of what it is at the larger, which is eight
-times as long; TIED_FLOOR is what chatter may leave of either.
+pairs only. On all of these among SEEDS it is Euler's method again that tends to the flow at first order: at
+t = TIED_END it is off by TIED_ERROR at most at the smaller of TIED_STEPS, and by a quarter of what it is at the larger,
+which is eight times as long; TIED_FLOOR is what chatter may leave of either.
+
+`tangled` has TANGLED_SEEDS that begin with as many ties as small whole numbers make: neurons on hyperplanes, at 0, with
+heads of 0, margins of exactly 1, equal, opposite and zero samples, weights of 0. Each must go on to END as `small` does,
+and Euler's method with a step of TANGLED_STEP must be where it is at TANGLED_END, to TANGLED_ERROR.
 """
 
 from dataclasses import dataclass
@@ -39,6 +43,10 @@ TIED_END = 3.0
 TIED_STEPS = (8e-4, 1e-4)
 TIED_ERROR = 1e-3
 TIED_FLOOR = 1e-4
+TANGLED_SEEDS = tuple(range(300))
+TANGLED_END = 0.5
+TANGLED_STEP = 1e-4
+TANGLED_ERROR = 2e-3
 
 
 @dataclass(frozen=True)
@@ -105,3 +113,23 @@ def small(seed):
     if seed % 4 == 3:  # balanced
         a = np.sign(a) * np.linalg.norm(W, axis=1)
     return HingeProblem(x, y, W, a, 0.1 if seed % 3 == 2 else 0.0, weights)
+
+
+def tangled(seed):
+    """Return a problem of small whole numbers: ties of every kind at the start, many at once."""
+    rng = np.random.default_rng([11, seed])
+    n, m, d = rng.integers(1, 11), rng.integers(1, 11), rng.integers(1, 5)
+    x = rng.integers(-1, 2, (n, d)).astype(float)
+    if seed % 3 == 1:  # fewer lines of more samples
+        x = x[rng.integers(0, n, n)] * rng.choice([-1.0, 1.0, 2.0], n)[:, None]
+    W = rng.integers(-1, 2, (m, d)).astype(float)
+    a = rng.integers(-1, 2, m).astype(float)
+    slope = 0.5 if seed % 4 == 3 else 0.0
+    z = x @ W.T
+    f = np.where(z > 0, z, slope * z) @ a
+    y = np.where(abs(f) == 1, f, rng.choice([-1.0, 1.0], n))
+    weights = None
+    if seed % 5 == 2:
+        weights = rng.integers(0, 3, n).astype(float)
+        weights[0] = 1.0
+    return HingeProblem(x, y, W, a, slope, weights)

@@ -19,12 +19,17 @@ from _hinge_problems import (
     RESTING_STEP,
     RESTING_TIME,
     SEEDS,
+    TANGLED_END,
+    TANGLED_ERROR,
+    TANGLED_SEEDS,
+    TANGLED_STEP,
     TIED_END,
     TIED_ERROR,
     TIED_FLOOR,
     TIED_STEPS,
     case,
     small,
+    tangled,
     tied,
 )
 from _runs import same_history, same_net
@@ -139,6 +144,20 @@ def test_small_problems_end_with_every_sample_satisfied_or_say_why_not(seed):
     still = fc.descend(run.net, data, "hinge", step_size=RESTING_STEP, steps=steps, record=NOTHING)
     # it goes back and forth in units of the weights
     assert gap(still.net, run.net.W, run.net.a) <= RESTING * math.sqrt(size)
+
+
+@pytest.mark.parametrize("seed", TANGLED_SEEDS)
+def test_ties_of_every_kind_at_the_start(seed):
+    p = tangled(seed)
+    net, data = network(p)
+    run = fc.flow(net, data, "hinge", t_end=END, record=NOTHING)
+    size = max(1.0, np.linalg.norm(run.net.W) ** 2 + np.linalg.norm(run.net.a) ** 2)
+    assert run.outcome.status == "stationary"
+    assert run.outcome.drift <= 1e-12 * size
+    soon = fc.flow(net, data, "hinge", t_end=TANGLED_END, record=NOTHING)
+    steps = round(TANGLED_END / TANGLED_STEP)
+    euler = fc.descend(net, data, "hinge", step_size=TANGLED_STEP, steps=steps, record=NOTHING)
+    assert gap(euler.net, soon.net.W, soon.net.a) <= TANGLED_ERROR
 
 
 # --- closed forms
