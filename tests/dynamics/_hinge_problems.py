@@ -18,7 +18,7 @@ t = TIED_END it is off by TIED_ERROR at most at the smaller of TIED_STEPS, and b
 which is eight times as long; TIED_FLOOR is what chatter may leave of either.
 
 `tangled` has TANGLED_SEEDS that begin with as many ties as small whole numbers make: neurons on hyperplanes, at 0, with
-heads of 0, margins of exactly 1, equal, opposite and zero samples, weights of 0. Each must go on to END as `small` does,
+heads of 0, margins of exactly 1, equal, opposite and zero samples, weights of 0. Each must come to rest by END,
 and Euler's method with a step of TANGLED_STEP must be where it is at TANGLED_END, to TANGLED_ERROR.
 """
 

@@ -655,8 +655,10 @@ class HingeFlow {
       const double head = std::abs(course_.series.a(0)(j));
       const Bounds& heads = head_bounds_[size(j)];
       const bool turns = heads.value >= 2 * head;  // the head may change its sign
+      if (heads.value == 0) continue;  // w_j rests
       const double most = reach * options_.rates.W * heads.value;
-      const double slack = kBlur * norm_of(state_, j);
+      // of w, or of the way that it goes from where w = 0
+      const double slack = kBlur * (norm_of(state_, j) + most * course_.V.row(j).norm());
       const double* z = state_.z.data() + j * padded_n_;
       for (Index u = 0; u < lines_; ++u) {
         const double s = static_cast<double>(side(state_, j, u));
