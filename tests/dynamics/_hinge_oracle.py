@@ -301,7 +301,18 @@ def flow(p, t_end, *, rtol=1e-12, atol=1e-15, looks=LOOKS):
     theta, t = np.r_[p.W.ravel(), p.a], 0.0
     sides = np.where(p.W @ x.T > 0, HIGH, LOW)
     demands = np.where(c > 0, HIGH, LOW)
-    demands = np.where(Piece(x, y, c, slope, sides, demands).margins(theta) < 1, demands, LOW)
+    start = Piece(x, y, c, slope, sides, demands)
+    margins = start.margins(theta)
+    demands = np.where(margins < 1, demands, LOW)
+    ties = [(int(j), int(i)) for j, i in np.argwhere(p.W @ x.T == 0)]
+    samples = [int(i) for i in np.flatnonzero((margins == 1) & (c > 0))]
+    if ties or samples:
+        # heads of 0 get the sign that they take, if what is tied leaves them one
+        heads = np.sign(p.a)
+        for _ in range(2):
+            sides, demands = choose(x, y, c, slope, theta, sides, demands, ties, samples, heads)
+            speeds = Piece(x, y, c, slope, sides, demands)(0.0, theta)[m * d :]
+            heads = np.where(p.a == 0, np.sign(speeds), np.sign(p.a))
     h = None
     while t < t_end:
         piece = Piece(x, y, c, slope, sides, demands)
