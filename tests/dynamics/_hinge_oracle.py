@@ -3,9 +3,9 @@
 Between events the field is smooth: gradients of the margins that count, projected off the hyperplanes that neurons
 slide on, and support vectors with the multipliers that keep their margins, from one dense linear system. An event is
 the first sign change of anything that must not change its sign, at a root of the dense output. What happens then is
-the shortest velocity of all that are open, by an algorithm that is finite; it must pass a check, pair by pair and sample
-by sample. (Every choice was tried in turn at first, those with fewer changes first: on seed 51 of `small` up
-to 17 pairs and samples are tied at once, and that came to no end; on seed 35 it took a minute.)
+the shortest velocity of all that are open, by an algorithm that is finite; it must pass a check, pair by pair and
+sample by sample. (Every choice was tried in turn at first, those with fewer changes first: on seed 51 of `small` up to
+17 pairs and samples are tied at once, and that came to no end; on seed 35 it took a minute.)
 """
 
 import numpy as np

@@ -11,6 +11,8 @@ from _hinge_problems import (
     END,
     EULER_ERROR,
     EULER_STEPS,
+    HELD,
+    LONG_SEEDS,
     MARGIN,
     ORACLE_END,
     ORACLE_GAP,
@@ -19,6 +21,7 @@ from _hinge_problems import (
     RESTING_STEP,
     RESTING_TIME,
     SEEDS,
+    SLIDING,
     TANGLED_END,
     TANGLED_ERROR,
     TANGLED_SEEDS,
@@ -172,6 +175,28 @@ def test_ties_of_every_kind_at_the_start(seed):
     steps = round(TANGLED_SOON / TANGLED_STEP)
     euler = fc.descend(start, data, "hinge", step_size=TANGLED_STEP, steps=steps, record=NOTHING)
     assert gap(euler.net, soon.net.W, soon.net.a) <= TANGLED_ERROR
+
+
+@pytest.mark.parametrize("seed", LONG_SEEDS)
+def test_support_vectors_stay_at_their_margin(seed):
+    """At every step of the longest runs; neurons that slide stay on their hyperplanes as well."""
+    p = small(seed)
+    net, data = network(p)
+    run = fc.flow(net, data, "hinge", t_end=END, max_steps=1, record=NOTHING)
+    looked = 0
+    while run.outcome.status == "max_steps":
+        arrays = run.state.arrays
+        held = np.flatnonzero(arrays["demands"] == 0)
+        margins = p.y[held] * outputs(run.net, p.x[held], p.slope)
+        assert (abs(margins - 1) <= HELD).all()
+        sliding, on = np.nonzero(arrays["sides"].reshape(len(p.a), -1) == 0)
+        size = np.linalg.norm(run.net.W[sliding], axis=1) * np.linalg.norm(p.x[on], axis=1)
+        off = abs((run.net.W[sliding] * p.x[on]).sum(1))
+        assert (off <= SLIDING * size).all()
+        looked += len(held) * len(on)
+        run = run.continue_(max_steps=1, record=NOTHING)
+    assert looked > 0
+    assert run.outcome.status == "stationary"
 
 
 # --- closed forms

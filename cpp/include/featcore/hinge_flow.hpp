@@ -261,6 +261,7 @@ class HingeFlow {
     std::vector<Index> lines;
     Vector<double> constant;
     ColMatrix<double> S;
+    Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> gram;
   };
 
   // What carries all neurons along a piece. V has the demands of support vectors at its start in
@@ -406,9 +407,10 @@ class HingeFlow {
         for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, slide.lines[size(q)]);
         for (Index b = 0; b < held; ++b) across(p, b) = product(u, group(b).line);
       }
-      const Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> solver(gram);
-      slide.constant = solver.solve(-fields);
-      slide.S = held > 0 ? ColMatrix<double>(solver.solve(across)) : ColMatrix<double>(count, 0);
+      slide.gram.compute(gram);
+      slide.constant = slide.gram.solve(-fields);
+      slide.S =
+          held > 0 ? ColMatrix<double>(slide.gram.solve(across)) : ColMatrix<double>(count, 0);
       for (Index p = 0; p < count; ++p)
         course_.V.row(j) += slide.constant(p) * line_row(slide.lines[size(p)]);
       if (held > 0) course_.piece.corrections.push_back({j, across.transpose() * slide.S});
@@ -431,13 +433,18 @@ class HingeFlow {
                                        .cwiseProduct(course.piece.gates.middleRows(first, count)) *
                                    course.held_rows;
                });
-    if (held == 0) return;
     for (const Slide& slide : course.slides) {
       const Index j = slide.neuron;
-      const Vector<double> weighed = course.piece.gates.row(j).cwiseProduct(B.row(j)).transpose();
-      const Vector<double> lost = slide.S * weighed;
-      for (Index p = 0; p < lost.size(); ++p)
-        moved.row(j) -= lost(p) * line_row(slide.lines[size(p)]);
+      const auto take = [&](const Vector<double>& lost) {
+        for (Index p = 0; p < lost.size(); ++p)
+          moved.row(j) -= lost(p) * line_row(slide.lines[size(p)]);
+      };
+      if (held > 0) take(slide.S * course.piece.gates.row(j).cwiseProduct(B.row(j)).transpose());
+      // Once more: where most has cancelled, what rounding left of V across the lines has not.
+      Vector<double> left(slide.constant.size());
+      for (Index p = 0; p < left.size(); ++p)
+        left(p) = line_row(slide.lines[size(p)]).dot(moved.row(j));
+      take(slide.gram.solve(left));
     }
   }
 
@@ -655,7 +662,7 @@ class HingeFlow {
       const double head = std::abs(course_.series.a(0)(j));
       const Bounds& heads = head_bounds_[size(j)];
       const bool turns = heads.value >= 2 * head;  // the head may change its sign
-      if (heads.value == 0) continue;  // w_j rests
+      if (heads.value == 0) continue;              // w_j rests
       const double most = reach * options_.rates.W * heads.value;
       // of w, or of the way that it goes from where w = 0
       const double slack = kBlur * (norm_of(state_, j) + most * course_.V.row(j).norm());
