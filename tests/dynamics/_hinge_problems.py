@@ -25,10 +25,10 @@ the hyperplanes was taken out once more.)
 `tangled` has TANGLED_SEEDS that begin with as many ties as small whole numbers make: neurons on hyperplanes, at 0, with
 heads of 0, margins of exactly 1, equal, opposite and zero samples, weights of 0. Each must come to rest by END. Where
 samples do not share hyperplanes and no neuron begins at 0, the oracle must agree at TANGLED_END to ORACLE_GAP.
-Elsewhere weights are moved by TANGLED_SHIFT, to have one way to go, and Euler's method with a step of TANGLED_STEP must be where
-the flow is at TANGLED_SOON, to TANGLED_ERROR. (It was to be so from the ties themselves, on all. But there Euler's
-method stays, relu'(0) = 0 for x and for -x, where x on one side and -x on the other both lead to the same one; and on a
-hyperplane that repels to both sides either is a flow.)
+Elsewhere weights are moved by TANGLED_SHIFT, to have one way to go, and Euler's method with a step of TANGLED_STEP
+must be where the flow is at TANGLED_SOON, to TANGLED_ERROR. (It was to be so from the ties themselves, on all. But
+there Euler's method stays, relu'(0) = 0 for x and for -x, where x on one side and -x on the other both lead to the same
+one; and on a hyperplane that repels to both sides either is a flow.)
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ RESTING_TIME = 10.0
 ORACLE_SEEDS = tuple(range(60))
 ORACLE_END = 12.0
 ORACLE_GAP = 1e-8
-LONG_SEEDS = (0, 42, 53, 75, 90, 93, 107, 158)
+LONG_SEEDS = (35, 51, 53, 75, 90, 107, 158)
 HELD = 2e-13
 SLIDING = 4e-15
 TIED_END = 3.0
