@@ -26,6 +26,8 @@ struct HingeFlowOptions {
   Rates rates;
   // |z| up to this many |w| |x| is a zero at the start: what rounding of the weights leaves of one.
   double zero = 0;
+  int rounds = 60;          // of the choice at a tie: then it is given up, as an underflow
+  double shortest = 1e-15;  // step, of the time; many in a row that are shorter are an underflow
 };
 
 // Where a flow stands between two steps, and what it needs to go on to the same bits. Weights are
@@ -130,10 +132,14 @@ class HingeFlow {
         first.demands[g] = static_cast<std::int8_t>(Demand::full);
         first.eta[g] = 1;
       }
-      settle(first, Event(), team);
+      unsettled_ = !settle(first, Event(), team);
       write_outputs(first);
-      state_ = std::move(first);
-      begun_ = true;
+      if (unsettled_) {
+        state_.f = std::move(first.f);
+      } else {
+        state_ = std::move(first);
+        begun_ = true;
+      }
     }
     prepared_ = false;
     return true;
@@ -141,6 +147,7 @@ class HingeFlow {
 
   // Goes on to the next event, or as far as the series holds. After Stopped nothing has moved.
   Step step(const Team& team) {
+    if (unsettled_) return Step::underflow;
     prepare(team);
     if (at_rest_) throw std::logic_error("a flow at rest takes no step");
     const double pull = pull_;
@@ -164,26 +171,29 @@ class HingeFlow {
     for (const double w : moved_.w) finite = finite && std::isfinite(w);
     if (!finite) return Step::non_finite;
     moved_.time = state_.time + event.tau;
-    const bool stalls = !(event.tau > kShortest * (state_.time + 0.01 / pull));
+    const bool stalls = !(event.tau > options_.shortest * (state_.time + 0.01 / pull));
     stalled_ = stalls ? stalled_ + 1 : 0;
     if (stalled_ > 100 + 4 * (m_ + static_cast<Index>(samples_.groups().size())))
       return Step::underflow;
     moved_.step = event.kind == Event::none ? 4 * event.tau : std::max(0.25 * reach, 2 * event.tau);
     std::swap(course_, last_);
-    settle(moved_, event, team);
+    if (!settle(moved_, event, team)) {
+      unsettled_ = true;
+      return Step::underflow;
+    }
     write_outputs(moved_);
     show(moved_);
     note_events();
     ++counts_.accepted;
     std::swap(before_, state_);
     std::swap(state_, moved_);
-    stepped_ = true;
     prepared_ = false;
     return Step::taken;
   }
 
   // Whether nothing moves any more: no sample asks for more margin, or what they ask for cancels.
   bool at_rest(const Team& team) {
+    if (unsettled_) return false;
     prepare(team);
     return at_rest_;
   }
@@ -220,6 +230,7 @@ class HingeFlow {
   double time() const { return state_.time; }
   // Squared norm of the objective's gradient where the flow stands, over the layers that move.
   double squared_gradient(const Team& team) {
+    if (unsettled_) return std::numeric_limits<double>::infinity();
     prepare(team);
     return squared_gradient_;
   }
@@ -240,8 +251,7 @@ class HingeFlow {
   static constexpr double kRounding = std::numeric_limits<double>::epsilon();
   // Roundings of z, relative to |w| |x|, that may be left of a zero.
   static constexpr double kBlur = 16 * kRounding;
-  static constexpr double kShortest = 1e-15;  // step, of the time
-  static constexpr double kRest = 1e-13;      // of the weight at the start: rounding
+  static constexpr double kRest = 1e-13;  // of the weight at the start: rounding
 
   struct Event {
     enum Kind { none, crossing, slack, margin };
@@ -869,10 +879,10 @@ class HingeFlow {
   // --- who is where from now on
 
   // Chooses sides of what is on a hyperplane and demands of samples at their margin: the velocity
-  // is the shortest subgradient.
-  void settle(HingeFlowState<T>& s, const Event& event, const Team& team) {
+  // is the shortest subgradient. False if no choice is found.
+  bool settle(HingeFlowState<T>& s, const Event& event, const Team& team) {
     sum_lines(s.heads, s.z, team);
-    if (event.kind == Event::none && begun_) return;
+    if (event.kind == Event::none && begun_) return true;
     const std::vector<HingeGroup>& groups = samples_.groups();
     held_.clear();
     std::vector<double> margins;
@@ -910,12 +920,13 @@ class HingeFlow {
             touched.push_back(j);
             break;
           }
+    bool sound = true;
     if (held_.empty()) {
-      for (const Index j : touched) resolve(s, j);
-      return;
+      for (const Index j : touched) resolve(s, j, sound);
+      return sound;
     }
-    constexpr int kRounds = 60;
-    for (int round = 0; round < kRounds; ++round) {
+    bool changed = true;
+    for (int round = 0; round < options_.rounds && changed; ++round) {
       build(s, team);
       const ColMatrix<double> kernel = course_.piece.kernel();
       const Vector<double> drift = course_.piece.drift();
@@ -925,11 +936,11 @@ class HingeFlow {
                    options_.rates.W *
                        (course_.piece.N0.cwiseAbs().transpose() * course_.piece.a.cwiseAbs2()) +
                    kernel.cwiseAbs() * Vector<double>::Ones(kernel.cols()));
-      minimize_in_box(kernel, drift, noise, eta_);
-      bool changed = false;
-      for (const Index j : touched) changed = resolve(s, j) || changed;
-      if (!changed) break;
+      sound = minimize_in_box(kernel, drift, noise, eta_);
+      changed = false;
+      for (const Index j : touched) changed = resolve(s, j, sound) || changed;
     }
+    if (changed || !sound) return false;
     for (std::size_t b = 0; b < held_.size(); ++b) {
       const std::size_t g = held_[b];
       const double eta = eta_(static_cast<Index>(b));
@@ -938,10 +949,12 @@ class HingeFlow {
       s.demands[g] = static_cast<std::int8_t>(eta <= 0 ? Demand::none
                                                        : (eta >= 1 ? Demand::full : Demand::held));
     }
+    return true;
   }
 
-  // Sides of the lines that neuron j is on, given all demands. True if any changed.
-  bool resolve(HingeFlowState<T>& s, Index j) {
+  // Sides of the lines that neuron j is on, given all demands. True if any changed; `sound` becomes
+  // false if none are found.
+  bool resolve(HingeFlowState<T>& s, Index j, bool& sound) {
     if (s.rests[size(j)] != 0) return false;
     std::vector<Index> tied;
     for (Index u = 0; u < lines_; ++u)
@@ -978,7 +991,7 @@ class HingeFlow {
       jumps(p) = jump_of(u, eta);
       for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);
     }
-    choose_sides(gram, base, jumps, sign, status);
+    sound = choose_sides(gram, base, jumps, sign, status) && sound;
     bool changed = false;
     for (std::size_t p = 0; p < tied.size(); ++p) {
       std::int8_t& now = s.sides[size(j * lines_ + tied[p])];
@@ -1031,8 +1044,8 @@ class HingeFlow {
   FlowCounts counts_;
   std::vector<FlowEvent> step_events_;
   bool begun_ = false;
-  bool stepped_ = false;
-  Index stalled_ = 0;  // steps in a row that led nowhere
+  bool unsettled_ = false;  // no choice was found at a tie: this is the end
+  Index stalled_ = 0;       // steps in a row that led nowhere
 
   // The piece that starts at state_, if prepared_; while it settles, one that is tried.
   bool prepared_ = false;
