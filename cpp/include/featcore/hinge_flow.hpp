@@ -141,6 +141,10 @@ class HingeFlow {
         begun_ = true;
       }
     }
+    if (begun_) {
+      sum_lines(state_.heads, state_.z, team);
+      std::swap(sums_, partial_);
+    }
     prepared_ = false;
     return true;
   }
@@ -182,6 +186,7 @@ class HingeFlow {
       return Step::underflow;
     }
     write_outputs(moved_);
+    std::swap(sums_, partial_);
     show(moved_);
     note_events();
     ++counts_.accepted;
@@ -461,6 +466,8 @@ class HingeFlow {
   // The piece that starts where the flow stands.
   void prepare(const Team& team) {
     if (prepared_) return;
+    const std::vector<std::size_t> built = std::move(built_);
+    built_.clear();
     held_.clear();
     double asked = 0;  // by all samples, if nothing cancelled
     pull_ = 0;
@@ -471,7 +478,7 @@ class HingeFlow {
       pull_ += size * options_.rates.W + size * options_.rates.a;
       asked += state_.eta[g] * size;
     }
-    build(state_, team);
+    if (held_.empty() || held_ != built) build(state_, team);
     eta_.resize(static_cast<Index>(held_.size()));
     for (std::size_t b = 0; b < held_.size(); ++b)
       eta_(static_cast<Index>(b)) = state_.eta[held_[b]];
@@ -702,20 +709,30 @@ class HingeFlow {
 
   // Sums over neurons on every line: of a sigma(z), and of a sigma(-z); and of their sizes.
   void sum_lines(const std::vector<double>& heads, const std::vector<double>& z, const Team& team) {
-    sum_chunks(team, [&](Index j, double* up, double* down, double* total) {
-      const double a = heads[size(j)];
+    const Index lines = lines_;
+    const double slope = slope_;
+    sum_chunks(team, [&](Index j, Sums sums) {
+      const double a = heads[size(j)], size_of_a = std::abs(a);
       const double* row = z.data() + j * padded_n_;
-      for (Index u = 0; u < lines_; ++u) {
-        const double above = row[u] > 0 ? row[u] : slope_ * row[u];
-        const double below = row[u] < 0 ? -row[u] : -slope_ * row[u];
-        up[u] += a * above;
-        down[u] += a * below;
-        total[u] += std::abs(a * row[u]);
+      double* const up = sums.up;
+      double* const down = sums.down;
+      double* const total = sums.total;
+#pragma omp simd
+      for (Index u = 0; u < lines; ++u) {
+        const double value = row[u], low = slope * value;
+        up[u] += a * (value > 0 ? value : low);
+        down[u] += a * (value > 0 ? -low : -value);
+        total[u] += size_of_a * std::abs(value);
       }
     });
   }
 
-  // Runs body(neuron, three rows of sums over lines) for all neurons, into up_, down_, total_.
+  // Three rows of sums over lines.
+  struct Sums {
+    double *up, *down, *total;
+  };
+
+  // Runs body(neuron, sums) for all neurons; the sums of all are in partial_.
   template <class Body>
   void sum_chunks(const Team& team, Body&& body) {
     const Index stride = 3 * lines_;
@@ -724,7 +741,7 @@ class HingeFlow {
                [&](Index chunk, Index first, Index last) {
                  double* sums = partial_.data() + chunk * stride;
                  for (Index j = first; j < last; ++j)
-                   body(j, sums, sums + lines_, sums + 2 * lines_);
+                   body(j, Sums{sums, sums + lines_, sums + 2 * lines_});
                });
     for (Index c = 1; c < chunks_.pieces(); ++c)
       for (Index u = 0; u < stride; ++u) partial_[size(u)] += partial_[size(c * stride + u)];
@@ -753,7 +770,7 @@ class HingeFlow {
   void find_margin(Event& event, const Team& team) {
     const std::vector<HingeGroup>& groups = samples_.groups();
     const double tau = event.tau;
-    sum_lines(state_.heads, state_.z, team);
+    partial_ = sums_;
     std::vector<double> now, slack, later, bend;
     for (const HingeGroup& group : groups) {
       now.push_back(margin_of(group));
@@ -784,21 +801,26 @@ class HingeFlow {
 
   // Sums over neurons of a bound of |(a sigma(z))''| up to tau.
   void bound_curvature(double tau, const Team& team) {
-    const double rate = options_.rates.W;
-    sum_chunks(team, [&](Index j, double* up, double* down, double*) {
+    const double rate = options_.rates.W, slope = slope_;
+    const Index lines = lines_;
+    const double* const norms = samples_.lines().norms();
+    sum_chunks(team, [&](Index j, Sums sums) {
       const Bounds& a = head_bounds_[size(j)];
-      const double* z = state_.z.data() + j * padded_n_;
-      for (Index u = 0; u < lines_; ++u) {
-        const std::int8_t s = side(state_, j, u);
-        if (s == 0) continue;
-        const double field = std::abs(u_(j, u)) + drift_[size(j)] * line_norm(u);
+      const double *z = state_.z.data() + j * padded_n_, *steady = u_.data() + j * padded_n_;
+      const std::int8_t* const sides = state_.sides.data() + j * lines;
+      const double drift = drift_[size(j)], speed_of_drift = drift_speed_[size(j)];
+      double* const up = sums.up;
+      double* const down = sums.down;
+#pragma omp simd
+      for (Index u = 0; u < lines; ++u) {
+        const double field = std::abs(steady[u]) + drift * norms[u];
         const double speed = rate * a.value * field;
-        const double bend =
-            rate * (a.first * field + a.value * drift_speed_[size(j)] * line_norm(u));
+        const double bend = rate * (a.first * field + a.value * speed_of_drift * norms[u]);
         const double all =
             a.second * (std::abs(z[u]) + tau * speed) + 2 * a.first * speed + a.value * bend;
-        up[u] += s > 0 ? all : slope_ * all;
-        down[u] += s > 0 ? slope_ * all : all;
+        const double side = static_cast<double>(sides[u]);
+        up[u] += all * (side > 0 ? 1.0 : (side < 0 ? slope : 0.0));
+        down[u] += all * (side < 0 ? 1.0 : (side > 0 ? slope : 0.0));
       }
     });
   }
@@ -941,6 +963,7 @@ class HingeFlow {
       for (const Index j : touched) changed = resolve(s, j, sound) || changed;
     }
     if (changed || !sound) return false;
+    built_ = held_;
     for (std::size_t b = 0; b < held_.size(); ++b) {
       const std::size_t g = held_[b];
       const double eta = eta_(static_cast<Index>(b));
@@ -1055,11 +1078,13 @@ class HingeFlow {
   Course course_, last_;  // of the next step, and of the last one
   Vector<double> sizes_, eta_;
   std::vector<std::size_t> held_;        // groups
+  std::vector<std::size_t> built_;       // those of the piece that settling has left, if it fits
   std::vector<std::ptrdiff_t> in_held_;  // by group, -1 if not
   std::vector<double> off_, on_;         // by line
   std::vector<Index> active_lines_;
   Matrix v_, u_, z_, shift_;
-  Buffer<double> products_;  // aligned, as vector stores need it
+  Buffer<double> products_;   // aligned, as vector stores need it
+  std::vector<double> sums_;  // of sum_lines, at state_
   std::vector<double> partial_, drift_, drift_speed_, of_held_;
   std::vector<Pair> arrived_;  // on their hyperplanes, at the end of a step
   std::vector<Bounds> head_bounds_;
