@@ -27,7 +27,8 @@ struct HingeFlowOptions {
   // |z| up to this many |w| |x| is a zero at the start: what rounding of the weights leaves of one.
   double zero = 0;
   int rounds = 60;          // of the choice at a tie: then it is given up, as an underflow
-  double shortest = 1e-15;  // step, of the time; many in a row that are shorter are an underflow
+  double shortest = 1e-15;  // step, of the time
+  int stalls = 4;           // shorter steps in a row, by neuron and sample: more are an underflow
 };
 
 // Where a flow stands between two steps, and what it needs to go on to the same bits. Weights are
@@ -177,7 +178,7 @@ class HingeFlow {
     moved_.time = state_.time + event.tau;
     const bool stalls = !(event.tau > options_.shortest * (state_.time + 0.01 / pull));
     stalled_ = stalls ? stalled_ + 1 : 0;
-    if (stalled_ > 100 + 4 * (m_ + static_cast<Index>(samples_.groups().size())))
+    if (stalled_ > options_.stalls * (25 + m_ + static_cast<Index>(samples_.groups().size())))
       return Step::underflow;
     moved_.step = event.kind == Event::none ? 4 * event.tau : std::max(0.25 * reach, 2 * event.tau);
     std::swap(course_, last_);
@@ -493,16 +494,20 @@ class HingeFlow {
     measure_fields(state_);
     u_.resize(m_, padded_n_);
     multiply(v_.data(), u_.data(), team);
+    // in units of the largest weight, whose square may underflow
     const ConstRows<double> w(state_.w.data(), m_, padded_d_);
+    const ConstVector<double> heads(state_.heads.data(), m_);
+    const double largest = std::max(w.cwiseAbs().maxCoeff(), heads.cwiseAbs().maxCoeff());
+    const double unit = largest > 0 ? std::exp2(std::ilogb(largest)) : 1.0;
     double squared = 0, weights = 0;
     for (Index j = 0; j < m_; ++j) {
-      const double a = state_.heads[size(j)];
-      const double head = w.row(j).dot(v_.row(j));
+      const double a = heads(j) / unit;
+      const double head = w.row(j).dot(v_.row(j)) / unit;
       if (options_.rates.W != 0) squared += a * a * v_.row(j).squaredNorm();
       if (options_.rates.a != 0) squared += head * head;
-      weights += a * a + w.row(j).squaredNorm();
+      weights += a * a + (w.row(j) / unit).squaredNorm();
     }
-    squared_gradient_ = squared;
+    squared_gradient_ = squared * unit * unit;
     constexpr double kCancelled = 1e-14;
     at_rest_ = !(std::sqrt(squared) > kCancelled * asked * std::sqrt(weights));
     prepared_ = true;
@@ -681,8 +686,9 @@ class HingeFlow {
       const bool turns = heads.value >= 2 * head;  // the head may change its sign
       if (heads.value == 0) continue;              // w_j rests
       const double most = reach * options_.rates.W * heads.value;
-      // of w, or of the way that it goes from where w = 0
-      const double slack = kBlur * (norm_of(state_, j) + most * course_.V.row(j).norm());
+      // where w = 0, v may be no more than what rounding leaves of sums that cancel
+      const double length = norm_of(state_, j);
+      const double slack = kBlur * (length > kRest * sizes_(j) ? length : sizes_(j));
       const double* z = state_.z.data() + j * padded_n_;
       for (Index u = 0; u < lines_; ++u) {
         const double s = static_cast<double>(side(state_, j, u));
