@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -434,6 +435,54 @@ def test_targets_limits_and_what_they_say():
     assert none.outcome.status == "wall_time"
     on = none.continue_()
     assert same_net(on.net, fc.flow(net, data, "hinge", t_end=100.0, record=NOTHING).net)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX systems")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ctrl_c_at_any_moment_loses_nothing(threads):
+    net, data = problem(n=60, m=60, d=12)
+    options = {"events": True, "record": NOTHING}
+    whole = fc.flow(net, data, "hinge", t_end=100.0, **options)
+    interrupted = 0
+    for moment in (0.01, 0.03, 0.06, 0.1):
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, moment)
+        try:
+            run = fc.flow(
+                net,
+                data,
+                "hinge",
+                t_end=100.0,
+                num_threads=threads,
+                on_interrupt="return",
+                **options,
+            )
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        interrupted += run.outcome.status == "interrupted"
+        steps = run.outcome.counts["accepted"]
+        if steps > 0:
+            told = fc.flow(net, data, "hinge", t_end=100.0, max_steps=steps, **options)
+            assert same_net(run.net, told.net)
+            assert run.outcome.time == told.outcome.time
+            assert run.events.identical(told.events)
+        on = run.continue_(num_threads=2, **options)
+        assert same_net(on.net, whole.net)
+        assert on.events.identical(whole.events)
+        assert on.outcome.message == whole.outcome.message
+    assert interrupted > 0
+
+
+def test_wall_time_ends_a_step_and_no_bits():
+    net, data = problem(n=80, m=80, d=15)
+    run = fc.flow(net, data, "hinge", t_end=100.0, wall_time=0.02, record=NOTHING)
+    while run.outcome.status == "wall_time":
+        run = run.continue_(wall_time=0.02, record=NOTHING)
+    whole = fc.flow(net, data, "hinge", t_end=100.0, record=NOTHING)
+    assert run.outcome.status == whole.outcome.status == "stationary"
+    assert same_net(run.net, whole.net)
+    assert run.outcome.counts["accepted"] == whole.outcome.counts["accepted"]
 
 
 def test_a_satisfied_network_does_not_begin_to_move():
