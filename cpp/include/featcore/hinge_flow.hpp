@@ -27,7 +27,7 @@ struct HingeFlowOptions {
   // |z| up to this many |w| |x| is a zero at the start: what rounding of the weights leaves of one.
   double zero = 0;
   int rounds = 60;          // of the choice at a tie: then it is given up, as an underflow
-  double shortest = 1e-15;  // step, of the time
+  double shortest = 1e-15;  // step, of the time and of a thousand units in which samples pull
   int stalls = 4;           // shorter steps in a row, by neuron and sample: more are an underflow
 };
 
@@ -176,7 +176,7 @@ class HingeFlow {
     for (const double w : moved_.w) finite = finite && std::isfinite(w);
     if (!finite) return Step::non_finite;
     moved_.time = state_.time + event.tau;
-    const bool stalls = !(event.tau > options_.shortest * (state_.time + 0.01 / pull));
+    const bool stalls = !(event.tau > options_.shortest * (state_.time + 1000 / pull));
     stalled_ = stalls ? stalled_ + 1 : 0;
     if (stalled_ > options_.stalls * (25 + m_ + static_cast<Index>(samples_.groups().size())))
       return Step::underflow;
