@@ -1,6 +1,7 @@
 // The exact hinge flow and its parts: first roots, minima in a box, series, and flows against
 // closed forms.
 #include <cmath>
+#include <limits>
 
 #include "check.hpp"
 #include "featcore/flow.hpp"
