@@ -1,6 +1,7 @@
 // The exact hinge flow and its parts: first roots, minima in a box, series, and flows against
 // closed forms.
 #include <cmath>
+#include <limits>
 
 #include "check.hpp"
 #include "featcore/flow.hpp"
@@ -104,17 +105,21 @@ struct Ended {
   double time = 0;
   std::vector<double> W, a;
   std::vector<FlowEvent> events;
+  std::int64_t steps = 0;
 };
 
-Ended follow(const Problem<double>& p, double end, int threads = 1, double slope = 0) {
+Ended follow(const Problem<double>& p, double end, int threads = 1, double slope = 0,
+             const HingeFlowOptions& how = {},
+             std::int64_t max_steps = std::numeric_limits<std::int64_t>::max()) {
   const std::vector<Objective<double>> objectives = {Objective<double>(hinge(), p.split())};
-  HingeFlow<double> stepper(p.net(), {ActivationKind::homogeneous, slope}, objectives.front(), {});
+  HingeFlow<double> stepper(p.net(), {ActivationKind::homogeneous, slope}, objectives.front(), how);
   std::vector<double> balances;
   for (Index j = 0; j < p.m; ++j) balances.push_back(balance(p.net(), j));
   std::int64_t row = 0;
   Recorder<double> recorder({}, {}, &row);
   FlowOptions options;
   options.end = end;
+  options.max_steps = max_steps;
   options.max_events = 1 << 20;
   FlowTrace<double> trace;
   const std::vector<double> times;
@@ -124,7 +129,8 @@ Ended follow(const Problem<double>& p, double end, int threads = 1, double slope
   Monitor monitor;
   Team(threads, monitor).together([&](const Team& team) { flow(team); });
   CHECK(trace.outcome.drift < 1e-12);
-  return {trace.outcome.status, trace.outcome.time, trace.W, trace.a, trace.events};
+  return {trace.outcome.status, trace.outcome.time,           trace.W, trace.a,
+          trace.events,         trace.outcome.counts.accepted};
 }
 
 }  // namespace
@@ -164,6 +170,73 @@ TEST(hinge_bits_do_not_depend_on_threads) {
     CHECK(other.time == one.time);
     CHECK(other.events.size() == one.events.size());
   }
+}
+
+namespace {
+
+// That it stopped after some steps, and stands where it would have been told to after as many.
+void check_underflow(const Problem<double>& p, const HingeFlowOptions& how, double slope = 0) {
+  const Ended stopped = follow(p, 100, 1, slope, how);
+  CHECK(stopped.status == FlowStatus::step_underflow);
+  CHECK(stopped.steps > 0);
+  const Ended told = follow(p, 100, 1, slope, {}, stopped.steps);
+  CHECK(told.status == FlowStatus::max_steps);
+  CHECK(same_bits(stopped.W, told.W));
+  CHECK(same_bits(stopped.a, told.a));
+  CHECK(stopped.time == told.time);
+  CHECK(stopped.events.size() == told.events.size());
+}
+
+}  // namespace
+
+TEST(steps_that_lead_nowhere_are_an_underflow_and_nothing_is_lost) {
+  HingeFlowOptions how;
+  how.stalls = 0;
+  how.shortest = 4e-5;  // some events are closer than 4 % of the unit
+  check_underflow(random_problem<double>(12, 4, 9, 3), how);
+}
+
+TEST(a_choice_that_comes_to_no_end_is_an_underflow_and_nothing_is_lost) {
+  HingeFlowOptions how;
+  how.rounds = 0;  // of the first sample that comes to its margin
+  check_underflow(random_problem<double>(12, 4, 9, 3), how);
+  // at the start: the margin is 1
+  const Problem<double> p{1, 2, 1, {1, 0}, {1}, {1}, {1, 0.5}, {1}};
+  const Ended end = follow(p, 1, 1, 0, how);
+  CHECK(end.status == FlowStatus::step_underflow);
+  CHECK(end.steps == 0 && end.time == 0);
+  CHECK(same_bits(end.W, p.W));
+  CHECK(follow(p, 1).status == FlowStatus::stationary);
+}
+
+// Small whole numbers: neurons on hyperplanes and at 0, heads of 0, margins of exactly 1.
+TEST(ties_are_settled_in_few_rounds) {
+  Random random(7);
+  HingeFlowOptions how;
+  how.rounds = 4;
+  for (int problem = 0; problem < 300; ++problem) {
+    const Index n = random.integer(1, 12), d = random.integer(1, 5), m = random.integer(1, 12);
+    Problem<double> p{n, d, m, {}, {}, {}, {}, {}};
+    const auto fill = [&](std::vector<double>& to, Index count) {
+      for (Index k = 0; k < count; ++k) to.push_back(static_cast<double>(random.integer(-1, 1)));
+    };
+    fill(p.x, n * d);
+    fill(p.W, m * d);
+    fill(p.a, m);
+    for (Index i = 0; i < n; ++i) p.y.push_back(random.uniform() > 0 ? 1 : -1);
+    const Ended end = follow(p, 1e5, 1, problem % 3 == 0 ? 0.5 : 0.0, how);
+    CHECK(end.status == FlowStatus::stationary);
+  }
+}
+
+// A network whose squares underflow moves as one that is larger does.
+TEST(a_scale_whose_square_underflows_is_no_rest) {
+  Problem<double> p = random_problem<double>(9, 4, 6, 2);
+  for (double& w : p.W) w = std::ldexp(w, -600);
+  for (double& a : p.a) a = std::ldexp(a, -600);
+  const Ended end = follow(p, 1e5);
+  CHECK(end.time > 100);
+  CHECK(end.events.size() > 5);
 }
 
 TEST(what_the_hinge_flow_cannot_follow_is_refused) {

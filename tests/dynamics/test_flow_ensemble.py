@@ -58,6 +58,25 @@ def test_of_any_method(options):
     assert all(map(same_flow, ensemble, [fc.flow(n, data, **OPTIONS, **options) for n in nets(3)]))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_of_the_exact_hinge_flow_to_its_end(threads, dtype):
+    data = problem(dtype=dtype)[1]
+    # the fourth rests at t = 32472 only
+    options = {**OPTIONS, "t_end": 1e5, "events": True, "rtol": 1e-5}
+    ensemble = flows(nets(dtype=dtype), data, "hinge", num_threads=threads, **options)
+    alone = [fc.flow(net, data, "hinge", num_threads=2, **options) for net in nets(dtype=dtype)]
+    assert all(map(same_flow, ensemble, alone))
+    for run, single in zip(ensemble, alone, strict=True):
+        assert run.outcome.message == single.outcome.message
+        assert run.outcome.status == "stationary"
+    assert len({run.outcome.time for run in ensemble}) > 1
+    half = flows(nets(dtype=dtype), data, "hinge", num_threads=threads, max_steps=9, **options)
+    assert "max_steps" in {outcome.status for outcome in half.outcomes}
+    on = half.continue_(num_threads=2, record=OPTIONS["record"])
+    assert all(map(same_net, on.nets, ensemble.nets))
+
+
 def test_each_member_has_its_own_stop_and_all_share_the_times_of_the_recording():
     data = problem()[1]
     options = {**OPTIONS, "t_end": 60.0, "loss_target": 0.58, "record": fc.Recording.linear(30)}

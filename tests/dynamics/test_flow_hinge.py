@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from _hinge_problems import (
     END,
     EULER_ERROR,
     EULER_STEPS,
+    HELD,
+    LONG_SEEDS,
     MARGIN,
     ORACLE_END,
     ORACLE_GAP,
@@ -19,8 +22,22 @@ from _hinge_problems import (
     RESTING_STEP,
     RESTING_TIME,
     SEEDS,
+    SLIDING,
+    TANGLED_END,
+    TANGLED_ERROR,
+    TANGLED_SEEDS,
+    TANGLED_SHIFT,
+    TANGLED_SOON,
+    TANGLED_STEP,
+    TIED_END,
+    TIED_ERROR,
+    TIED_FLOOR,
+    TIED_STEPS,
     case,
+    generic,
     small,
+    tangled,
+    tied,
 )
 from _runs import same_history, same_net
 
@@ -79,15 +96,24 @@ def test_cases_agree_with_the_oracle(name):
     assert run.outcome.drift < 1e-13
 
 
-@pytest.mark.parametrize("seed", ORACLE_SEEDS)
+@pytest.mark.parametrize("seed", [seed for seed in SEEDS if tied(seed)])
+def test_euler_tends_to_the_flow_where_events_come_together(seed):
+    """Samples that are equal, opposite or on one line: too much at once for the oracle."""
+    p = small(seed)
+    net, data = network(p)
+    run = fc.flow(net, data, "hinge", t_end=TIED_END, record=NOTHING)
+    errors = []
+    for step in TIED_STEPS:
+        steps = round(TIED_END / step)
+        euler = fc.descend(net, data, "hinge", step_size=step, steps=steps, record=NOTHING).net
+        errors.append(gap(euler, run.net.W, run.net.a))
+    assert errors[-1] <= TIED_ERROR
+    assert errors[-1] <= errors[0] / 4 + TIED_FLOOR
+
+
+@pytest.mark.parametrize("seed", [seed for seed in ORACLE_SEEDS if not tied(seed)])
 def test_small_problems_agree_with_the_oracle(seed):
     p = small(seed)
-    if p.x.shape[1] == 1 or seed % 5 == 4:
-        pytest.skip(
-            "samples on one line, or ties of the lattice: the oracle takes events one by one"
-        )
-    if seed == 51:
-        pytest.skip("the oracle does not come to an end; why is not known")
     net, data = network(p)
     W, a, t, _ = oracle(p, ORACLE_END)
     run = fc.flow(net, data, "hinge", t_end=ORACLE_END, record=NOTHING)
@@ -125,6 +151,53 @@ def test_small_problems_end_with_every_sample_satisfied_or_say_why_not(seed):
     still = fc.descend(run.net, data, "hinge", step_size=RESTING_STEP, steps=steps, record=NOTHING)
     # it goes back and forth in units of the weights
     assert gap(still.net, run.net.W, run.net.a) <= RESTING * math.sqrt(size)
+
+
+@pytest.mark.parametrize("seed", TANGLED_SEEDS)
+def test_ties_of_every_kind_at_the_start(seed):
+    p = tangled(seed)
+    net, data = network(p)
+    run = fc.flow(net, data, "hinge", t_end=END, record=NOTHING)
+    size = max(1.0, np.linalg.norm(run.net.W) ** 2 + np.linalg.norm(run.net.a) ** 2)
+    assert run.outcome.status == "stationary"
+    assert run.outcome.drift <= 1e-12 * size
+    if generic(p):
+        W, a, t, _ = oracle(p, TANGLED_END)
+        soon = fc.flow(net, data, "hinge", t_end=TANGLED_END, record=NOTHING)
+        assert soon.outcome.time == pytest.approx(t, rel=1e-9, abs=1e-12)
+        assert gap(soon.net, W, a) <= ORACLE_GAP
+        return
+    rng = np.random.default_rng([12, seed])
+    shift_W, shift_a = rng.standard_normal(p.W.shape), rng.standard_normal(p.a.shape)
+    start = fc.TwoLayerNet(
+        p.W + TANGLED_SHIFT * shift_W, p.a + TANGLED_SHIFT * shift_a, net.activation
+    )
+    soon = fc.flow(start, data, "hinge", t_end=TANGLED_SOON, record=NOTHING)
+    steps = round(TANGLED_SOON / TANGLED_STEP)
+    euler = fc.descend(start, data, "hinge", step_size=TANGLED_STEP, steps=steps, record=NOTHING)
+    assert gap(euler.net, soon.net.W, soon.net.a) <= TANGLED_ERROR
+
+
+@pytest.mark.parametrize("seed", LONG_SEEDS)
+def test_support_vectors_stay_at_their_margin(seed):
+    """At every step of the longest runs; neurons that slide stay on their hyperplanes as well."""
+    p = small(seed)
+    net, data = network(p)
+    run = fc.flow(net, data, "hinge", t_end=END, max_steps=1, record=NOTHING)
+    looked = 0
+    while run.outcome.status == "max_steps":
+        arrays = run.state.arrays
+        held = np.flatnonzero(arrays["demands"] == 0)
+        margins = p.y[held] * outputs(run.net, p.x[held], p.slope)
+        assert (abs(margins - 1) <= HELD).all()
+        sliding, on = np.nonzero(arrays["sides"].reshape(len(p.a), -1) == 0)
+        size = np.linalg.norm(run.net.W[sliding], axis=1) * np.linalg.norm(p.x[on], axis=1)
+        off = abs((run.net.W[sliding] * p.x[on]).sum(1))
+        assert (off <= SLIDING * size).all()
+        looked += len(held) * len(on)
+        run = run.continue_(max_steps=1, record=NOTHING)
+    assert looked > 0
+    assert run.outcome.status == "stationary"
 
 
 # --- closed forms
@@ -362,6 +435,54 @@ def test_targets_limits_and_what_they_say():
     assert none.outcome.status == "wall_time"
     on = none.continue_()
     assert same_net(on.net, fc.flow(net, data, "hinge", t_end=100.0, record=NOTHING).net)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX systems")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ctrl_c_at_any_moment_loses_nothing(threads):
+    net, data = problem(n=60, m=60, d=12)
+    options = {"events": True, "record": NOTHING}
+    whole = fc.flow(net, data, "hinge", t_end=100.0, **options)
+    interrupted = 0
+    for moment in (0.01, 0.03, 0.06, 0.1):
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, moment)
+        try:
+            run = fc.flow(
+                net,
+                data,
+                "hinge",
+                t_end=100.0,
+                num_threads=threads,
+                on_interrupt="return",
+                **options,
+            )
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        interrupted += run.outcome.status == "interrupted"
+        steps = run.outcome.counts["accepted"]
+        if steps > 0:
+            told = fc.flow(net, data, "hinge", t_end=100.0, max_steps=steps, **options)
+            assert same_net(run.net, told.net)
+            assert run.outcome.time == told.outcome.time
+            assert run.events.identical(told.events)
+        on = run.continue_(num_threads=2, **options)
+        assert same_net(on.net, whole.net)
+        assert on.events.identical(whole.events)
+        assert on.outcome.message == whole.outcome.message
+    assert interrupted > 0
+
+
+def test_wall_time_ends_a_step_and_no_bits():
+    net, data = problem(n=80, m=80, d=15)
+    run = fc.flow(net, data, "hinge", t_end=100.0, wall_time=0.02, record=NOTHING)
+    while run.outcome.status == "wall_time":
+        run = run.continue_(wall_time=0.02, record=NOTHING)
+    whole = fc.flow(net, data, "hinge", t_end=100.0, record=NOTHING)
+    assert run.outcome.status == whole.outcome.status == "stationary"
+    assert same_net(run.net, whole.net)
+    assert run.outcome.counts["accepted"] == whole.outcome.counts["accepted"]
 
 
 def test_a_satisfied_network_does_not_begin_to_move():

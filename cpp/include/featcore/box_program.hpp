@@ -12,11 +12,12 @@ namespace featcore {
 
 // By an active set: variables at a bound are let go one by one, the others go to the minimum or to
 // the first bound on the way. `x` is where to begin, and the solution. `noise`: gradients that are
-// rounding.
-inline void minimize_in_box(const ColMatrix<double>& K, const Vector<double>& D,
+// rounding. False if it came to no end, for which rounding would have to be to blame: each round
+// ends lower than the last.
+inline bool minimize_in_box(const ColMatrix<double>& K, const Vector<double>& D,
                             const Vector<double>& noise, Vector<double>& x) {
   const Index count = D.size();
-  if (count == 0) return;
+  if (count == 0) return true;
   std::vector<char> free(static_cast<std::size_t>(count));
   const auto is_free = [&](Index p) -> char& { return free[static_cast<std::size_t>(p)]; };
   for (Index p = 0; p < count; ++p) {
@@ -24,7 +25,8 @@ inline void minimize_in_box(const ColMatrix<double>& K, const Vector<double>& D,
     x(p) = std::clamp(x(p), 0.0, 1.0);
   }
   std::vector<Index> inside;
-  for (Index round = 0; round < 10 + 10 * count; ++round) {
+  bool done = false;
+  for (Index round = 0; round < 10 + 10 * count && !done; ++round) {
     for (;;) {
       inside.clear();
       for (Index p = 0; p < count; ++p)
@@ -73,14 +75,15 @@ inline void minimize_in_box(const ColMatrix<double>& K, const Vector<double>& D,
         worst = p;
       }
     }
-    if (worst < 0) break;
-    is_free(worst) = 1;
+    done = worst < 0;
+    if (!done) is_free(worst) = 1;
   }
   // what is at a bound but for rounding is there
   for (Index p = 0; p < count; ++p) {
     if (x(p) * K(p, p) <= noise(p)) x(p) = 0;
     if ((1 - x(p)) * K(p, p) <= noise(p)) x(p) = 1;
   }
+  return done;
 }
 
 }  // namespace featcore

@@ -23,8 +23,8 @@ inline ColMatrix<double> coefficients_across(const ColMatrix<double>& gram,
 // that none that is on or off moves to the other side and each held one has its share inside
 // [0, 1]. Repelling samples are never held. `gram`: products of the samples; `base`: the field on
 // them with all off; `jumps`: what the field's coefficient of a sample gains where it turns on;
-// `head_sign`: of a.
-inline void choose_sides(const ColMatrix<double>& gram, const Vector<double>& base,
+// `head_sign`: of a. False if it came to no end.
+inline bool choose_sides(const ColMatrix<double>& gram, const Vector<double>& base,
                          const Vector<double>& jumps, double head_sign, std::vector<int>& status) {
   const Index count = base.size();
   const auto at = [](Index p) { return static_cast<std::size_t>(p); };
@@ -67,8 +67,9 @@ inline void choose_sides(const ColMatrix<double>& gram, const Vector<double>& ba
       }
       if (status[at(p)] != old) changed = p;
     }
-    if (changed < 0) break;
+    if (changed < 0) return true;
   }
+  return false;
 }
 
 }  // namespace featcore

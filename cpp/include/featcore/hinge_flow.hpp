@@ -26,6 +26,9 @@ struct HingeFlowOptions {
   Rates rates;
   // |z| up to this many |w| |x| is a zero at the start: what rounding of the weights leaves of one.
   double zero = 0;
+  int rounds = 60;          // of the choice at a tie: then it is given up, as an underflow
+  double shortest = 1e-15;  // step, of the time and of a thousand units in which samples pull
+  int stalls = 4;           // shorter steps in a row, by neuron and sample: more are an underflow
 };
 
 // Where a flow stands between two steps, and what it needs to go on to the same bits. Weights are
@@ -130,10 +133,18 @@ class HingeFlow {
         first.demands[g] = static_cast<std::int8_t>(Demand::full);
         first.eta[g] = 1;
       }
-      settle(first, Event(), team);
+      unsettled_ = !settle(first, Event(), team);
       write_outputs(first);
-      state_ = std::move(first);
-      begun_ = true;
+      if (unsettled_) {
+        state_.f = std::move(first.f);
+      } else {
+        state_ = std::move(first);
+        begun_ = true;
+      }
+    }
+    if (begun_) {
+      sum_lines(state_.heads, state_.z, team);
+      std::swap(sums_, partial_);
     }
     prepared_ = false;
     return true;
@@ -141,6 +152,7 @@ class HingeFlow {
 
   // Goes on to the next event, or as far as the series holds. After Stopped nothing has moved.
   Step step(const Team& team) {
+    if (unsettled_) return Step::underflow;
     prepare(team);
     if (at_rest_) throw std::logic_error("a flow at rest takes no step");
     const double pull = pull_;
@@ -164,26 +176,30 @@ class HingeFlow {
     for (const double w : moved_.w) finite = finite && std::isfinite(w);
     if (!finite) return Step::non_finite;
     moved_.time = state_.time + event.tau;
-    const bool stalls = !(event.tau > kShortest * (state_.time + 0.01 / pull));
+    const bool stalls = !(event.tau > options_.shortest * (state_.time + 1000 / pull));
     stalled_ = stalls ? stalled_ + 1 : 0;
-    if (stalled_ > 100 + 4 * (m_ + static_cast<Index>(samples_.groups().size())))
+    if (stalled_ > options_.stalls * (25 + m_ + static_cast<Index>(samples_.groups().size())))
       return Step::underflow;
     moved_.step = event.kind == Event::none ? 4 * event.tau : std::max(0.25 * reach, 2 * event.tau);
     std::swap(course_, last_);
-    settle(moved_, event, team);
+    if (!settle(moved_, event, team)) {
+      unsettled_ = true;
+      return Step::underflow;
+    }
     write_outputs(moved_);
+    std::swap(sums_, partial_);
     show(moved_);
     note_events();
     ++counts_.accepted;
     std::swap(before_, state_);
     std::swap(state_, moved_);
-    stepped_ = true;
     prepared_ = false;
     return Step::taken;
   }
 
   // Whether nothing moves any more: no sample asks for more margin, or what they ask for cancels.
   bool at_rest(const Team& team) {
+    if (unsettled_) return false;
     prepare(team);
     return at_rest_;
   }
@@ -220,6 +236,7 @@ class HingeFlow {
   double time() const { return state_.time; }
   // Squared norm of the objective's gradient where the flow stands, over the layers that move.
   double squared_gradient(const Team& team) {
+    if (unsettled_) return std::numeric_limits<double>::infinity();
     prepare(team);
     return squared_gradient_;
   }
@@ -240,8 +257,7 @@ class HingeFlow {
   static constexpr double kRounding = std::numeric_limits<double>::epsilon();
   // Roundings of z, relative to |w| |x|, that may be left of a zero.
   static constexpr double kBlur = 16 * kRounding;
-  static constexpr double kShortest = 1e-15;  // step, of the time
-  static constexpr double kRest = 1e-13;      // of the weight at the start: rounding
+  static constexpr double kRest = 1e-13;  // of the weight at the start: rounding
 
   struct Event {
     enum Kind { none, crossing, slack, margin };
@@ -261,6 +277,7 @@ class HingeFlow {
     std::vector<Index> lines;
     Vector<double> constant;
     ColMatrix<double> S;
+    Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> gram;
   };
 
   // What carries all neurons along a piece. V has the demands of support vectors at its start in
@@ -406,9 +423,10 @@ class HingeFlow {
         for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, slide.lines[size(q)]);
         for (Index b = 0; b < held; ++b) across(p, b) = product(u, group(b).line);
       }
-      const Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> solver(gram);
-      slide.constant = solver.solve(-fields);
-      slide.S = held > 0 ? ColMatrix<double>(solver.solve(across)) : ColMatrix<double>(count, 0);
+      slide.gram.compute(gram);
+      slide.constant = slide.gram.solve(-fields);
+      slide.S =
+          held > 0 ? ColMatrix<double>(slide.gram.solve(across)) : ColMatrix<double>(count, 0);
       for (Index p = 0; p < count; ++p)
         course_.V.row(j) += slide.constant(p) * line_row(slide.lines[size(p)]);
       if (held > 0) course_.piece.corrections.push_back({j, across.transpose() * slide.S});
@@ -431,19 +449,26 @@ class HingeFlow {
                                        .cwiseProduct(course.piece.gates.middleRows(first, count)) *
                                    course.held_rows;
                });
-    if (held == 0) return;
     for (const Slide& slide : course.slides) {
       const Index j = slide.neuron;
-      const Vector<double> weighed = course.piece.gates.row(j).cwiseProduct(B.row(j)).transpose();
-      const Vector<double> lost = slide.S * weighed;
-      for (Index p = 0; p < lost.size(); ++p)
-        moved.row(j) -= lost(p) * line_row(slide.lines[size(p)]);
+      const auto take = [&](const Vector<double>& lost) {
+        for (Index p = 0; p < lost.size(); ++p)
+          moved.row(j) -= lost(p) * line_row(slide.lines[size(p)]);
+      };
+      if (held > 0) take(slide.S * course.piece.gates.row(j).cwiseProduct(B.row(j)).transpose());
+      // Once more: where most has cancelled, what rounding left of V across the lines has not.
+      Vector<double> left(slide.constant.size());
+      for (Index p = 0; p < left.size(); ++p)
+        left(p) = line_row(slide.lines[size(p)]).dot(moved.row(j));
+      take(slide.gram.solve(left));
     }
   }
 
   // The piece that starts where the flow stands.
   void prepare(const Team& team) {
     if (prepared_) return;
+    const std::vector<std::size_t> built = std::move(built_);
+    built_.clear();
     held_.clear();
     double asked = 0;  // by all samples, if nothing cancelled
     pull_ = 0;
@@ -454,7 +479,7 @@ class HingeFlow {
       pull_ += size * options_.rates.W + size * options_.rates.a;
       asked += state_.eta[g] * size;
     }
-    build(state_, team);
+    if (held_.empty() || held_ != built) build(state_, team);
     eta_.resize(static_cast<Index>(held_.size()));
     for (std::size_t b = 0; b < held_.size(); ++b)
       eta_(static_cast<Index>(b)) = state_.eta[held_[b]];
@@ -469,16 +494,20 @@ class HingeFlow {
     measure_fields(state_);
     u_.resize(m_, padded_n_);
     multiply(v_.data(), u_.data(), team);
+    // in units of the largest weight, whose square may underflow
     const ConstRows<double> w(state_.w.data(), m_, padded_d_);
+    const ConstVector<double> heads(state_.heads.data(), m_);
+    const double largest = std::max(w.cwiseAbs().maxCoeff(), heads.cwiseAbs().maxCoeff());
+    const double unit = largest > 0 ? std::exp2(std::ilogb(largest)) : 1.0;
     double squared = 0, weights = 0;
     for (Index j = 0; j < m_; ++j) {
-      const double a = state_.heads[size(j)];
-      const double head = w.row(j).dot(v_.row(j));
+      const double a = heads(j) / unit;
+      const double head = w.row(j).dot(v_.row(j)) / unit;
       if (options_.rates.W != 0) squared += a * a * v_.row(j).squaredNorm();
       if (options_.rates.a != 0) squared += head * head;
-      weights += a * a + w.row(j).squaredNorm();
+      weights += a * a + (w.row(j) / unit).squaredNorm();
     }
-    squared_gradient_ = squared;
+    squared_gradient_ = squared * unit * unit;
     constexpr double kCancelled = 1e-14;
     at_rest_ = !(std::sqrt(squared) > kCancelled * asked * std::sqrt(weights));
     prepared_ = true;
@@ -655,8 +684,11 @@ class HingeFlow {
       const double head = std::abs(course_.series.a(0)(j));
       const Bounds& heads = head_bounds_[size(j)];
       const bool turns = heads.value >= 2 * head;  // the head may change its sign
+      if (heads.value == 0) continue;              // w_j rests
       const double most = reach * options_.rates.W * heads.value;
-      const double slack = kBlur * norm_of(state_, j);
+      // where w = 0, v may be no more than what rounding leaves of sums that cancel
+      const double length = norm_of(state_, j);
+      const double slack = kBlur * (length > kRest * sizes_(j) ? length : sizes_(j));
       const double* z = state_.z.data() + j * padded_n_;
       for (Index u = 0; u < lines_; ++u) {
         const double s = static_cast<double>(side(state_, j, u));
@@ -683,20 +715,30 @@ class HingeFlow {
 
   // Sums over neurons on every line: of a sigma(z), and of a sigma(-z); and of their sizes.
   void sum_lines(const std::vector<double>& heads, const std::vector<double>& z, const Team& team) {
-    sum_chunks(team, [&](Index j, double* up, double* down, double* total) {
-      const double a = heads[size(j)];
+    const Index lines = lines_;
+    const double slope = slope_;
+    sum_chunks(team, [&](Index j, Sums sums) {
+      const double a = heads[size(j)], size_of_a = std::abs(a);
       const double* row = z.data() + j * padded_n_;
-      for (Index u = 0; u < lines_; ++u) {
-        const double above = row[u] > 0 ? row[u] : slope_ * row[u];
-        const double below = row[u] < 0 ? -row[u] : -slope_ * row[u];
-        up[u] += a * above;
-        down[u] += a * below;
-        total[u] += std::abs(a * row[u]);
+      double* const up = sums.up;
+      double* const down = sums.down;
+      double* const total = sums.total;
+#pragma omp simd
+      for (Index u = 0; u < lines; ++u) {
+        const double value = row[u], low = slope * value;
+        up[u] += a * (value > 0 ? value : low);
+        down[u] += a * (value > 0 ? -low : -value);
+        total[u] += size_of_a * std::abs(value);
       }
     });
   }
 
-  // Runs body(neuron, three rows of sums over lines) for all neurons, into up_, down_, total_.
+  // Three rows of sums over lines.
+  struct Sums {
+    double *up, *down, *total;
+  };
+
+  // Runs body(neuron, sums) for all neurons; the sums of all are in partial_.
   template <class Body>
   void sum_chunks(const Team& team, Body&& body) {
     const Index stride = 3 * lines_;
@@ -705,7 +747,7 @@ class HingeFlow {
                [&](Index chunk, Index first, Index last) {
                  double* sums = partial_.data() + chunk * stride;
                  for (Index j = first; j < last; ++j)
-                   body(j, sums, sums + lines_, sums + 2 * lines_);
+                   body(j, Sums{sums, sums + lines_, sums + 2 * lines_});
                });
     for (Index c = 1; c < chunks_.pieces(); ++c)
       for (Index u = 0; u < stride; ++u) partial_[size(u)] += partial_[size(c * stride + u)];
@@ -734,7 +776,7 @@ class HingeFlow {
   void find_margin(Event& event, const Team& team) {
     const std::vector<HingeGroup>& groups = samples_.groups();
     const double tau = event.tau;
-    sum_lines(state_.heads, state_.z, team);
+    partial_ = sums_;
     std::vector<double> now, slack, later, bend;
     for (const HingeGroup& group : groups) {
       now.push_back(margin_of(group));
@@ -765,21 +807,26 @@ class HingeFlow {
 
   // Sums over neurons of a bound of |(a sigma(z))''| up to tau.
   void bound_curvature(double tau, const Team& team) {
-    const double rate = options_.rates.W;
-    sum_chunks(team, [&](Index j, double* up, double* down, double*) {
+    const double rate = options_.rates.W, slope = slope_;
+    const Index lines = lines_;
+    const double* const norms = samples_.lines().norms();
+    sum_chunks(team, [&](Index j, Sums sums) {
       const Bounds& a = head_bounds_[size(j)];
-      const double* z = state_.z.data() + j * padded_n_;
-      for (Index u = 0; u < lines_; ++u) {
-        const std::int8_t s = side(state_, j, u);
-        if (s == 0) continue;
-        const double field = std::abs(u_(j, u)) + drift_[size(j)] * line_norm(u);
+      const double *z = state_.z.data() + j * padded_n_, *steady = u_.data() + j * padded_n_;
+      const std::int8_t* const sides = state_.sides.data() + j * lines;
+      const double drift = drift_[size(j)], speed_of_drift = drift_speed_[size(j)];
+      double* const up = sums.up;
+      double* const down = sums.down;
+#pragma omp simd
+      for (Index u = 0; u < lines; ++u) {
+        const double field = std::abs(steady[u]) + drift * norms[u];
         const double speed = rate * a.value * field;
-        const double bend =
-            rate * (a.first * field + a.value * drift_speed_[size(j)] * line_norm(u));
+        const double bend = rate * (a.first * field + a.value * speed_of_drift * norms[u]);
         const double all =
             a.second * (std::abs(z[u]) + tau * speed) + 2 * a.first * speed + a.value * bend;
-        up[u] += s > 0 ? all : slope_ * all;
-        down[u] += s > 0 ? slope_ * all : all;
+        const double side = static_cast<double>(sides[u]);
+        up[u] += all * (side > 0 ? 1.0 : (side < 0 ? slope : 0.0));
+        down[u] += all * (side < 0 ? 1.0 : (side > 0 ? slope : 0.0));
       }
     });
   }
@@ -860,10 +907,10 @@ class HingeFlow {
   // --- who is where from now on
 
   // Chooses sides of what is on a hyperplane and demands of samples at their margin: the velocity
-  // is the shortest subgradient.
-  void settle(HingeFlowState<T>& s, const Event& event, const Team& team) {
+  // is the shortest subgradient. False if no choice is found.
+  bool settle(HingeFlowState<T>& s, const Event& event, const Team& team) {
     sum_lines(s.heads, s.z, team);
-    if (event.kind == Event::none && begun_) return;
+    if (event.kind == Event::none && begun_) return true;
     const std::vector<HingeGroup>& groups = samples_.groups();
     held_.clear();
     std::vector<double> margins;
@@ -901,12 +948,13 @@ class HingeFlow {
             touched.push_back(j);
             break;
           }
+    bool sound = true;
     if (held_.empty()) {
-      for (const Index j : touched) resolve(s, j);
-      return;
+      for (const Index j : touched) resolve(s, j, sound);
+      return sound;
     }
-    constexpr int kRounds = 60;
-    for (int round = 0; round < kRounds; ++round) {
+    bool changed = true;
+    for (int round = 0; round < options_.rounds && changed; ++round) {
       build(s, team);
       const ColMatrix<double> kernel = course_.piece.kernel();
       const Vector<double> drift = course_.piece.drift();
@@ -916,11 +964,12 @@ class HingeFlow {
                    options_.rates.W *
                        (course_.piece.N0.cwiseAbs().transpose() * course_.piece.a.cwiseAbs2()) +
                    kernel.cwiseAbs() * Vector<double>::Ones(kernel.cols()));
-      minimize_in_box(kernel, drift, noise, eta_);
-      bool changed = false;
-      for (const Index j : touched) changed = resolve(s, j) || changed;
-      if (!changed) break;
+      sound = minimize_in_box(kernel, drift, noise, eta_);
+      changed = false;
+      for (const Index j : touched) changed = resolve(s, j, sound) || changed;
     }
+    if (changed || !sound) return false;
+    built_ = held_;
     for (std::size_t b = 0; b < held_.size(); ++b) {
       const std::size_t g = held_[b];
       const double eta = eta_(static_cast<Index>(b));
@@ -929,10 +978,12 @@ class HingeFlow {
       s.demands[g] = static_cast<std::int8_t>(eta <= 0 ? Demand::none
                                                        : (eta >= 1 ? Demand::full : Demand::held));
     }
+    return true;
   }
 
-  // Sides of the lines that neuron j is on, given all demands. True if any changed.
-  bool resolve(HingeFlowState<T>& s, Index j) {
+  // Sides of the lines that neuron j is on, given all demands. True if any changed; `sound` becomes
+  // false if none are found.
+  bool resolve(HingeFlowState<T>& s, Index j, bool& sound) {
     if (s.rests[size(j)] != 0) return false;
     std::vector<Index> tied;
     for (Index u = 0; u < lines_; ++u)
@@ -969,7 +1020,7 @@ class HingeFlow {
       jumps(p) = jump_of(u, eta);
       for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);
     }
-    choose_sides(gram, base, jumps, sign, status);
+    sound = choose_sides(gram, base, jumps, sign, status) && sound;
     bool changed = false;
     for (std::size_t p = 0; p < tied.size(); ++p) {
       std::int8_t& now = s.sides[size(j * lines_ + tied[p])];
@@ -1022,8 +1073,8 @@ class HingeFlow {
   FlowCounts counts_;
   std::vector<FlowEvent> step_events_;
   bool begun_ = false;
-  bool stepped_ = false;
-  Index stalled_ = 0;  // steps in a row that led nowhere
+  bool unsettled_ = false;  // no choice was found at a tie: this is the end
+  Index stalled_ = 0;       // steps in a row that led nowhere
 
   // The piece that starts at state_, if prepared_; while it settles, one that is tried.
   bool prepared_ = false;
@@ -1033,11 +1084,13 @@ class HingeFlow {
   Course course_, last_;  // of the next step, and of the last one
   Vector<double> sizes_, eta_;
   std::vector<std::size_t> held_;        // groups
+  std::vector<std::size_t> built_;       // those of the piece that settling has left, if it fits
   std::vector<std::ptrdiff_t> in_held_;  // by group, -1 if not
   std::vector<double> off_, on_;         // by line
   std::vector<Index> active_lines_;
   Matrix v_, u_, z_, shift_;
-  Buffer<double> products_;  // aligned, as vector stores need it
+  Buffer<double> products_;   // aligned, as vector stores need it
+  std::vector<double> sums_;  // of sum_lines, at state_
   std::vector<double> partial_, drift_, drift_speed_, of_held_;
   std::vector<Pair> arrived_;  // on their hyperplanes, at the end of a step
   std::vector<Bounds> head_bounds_;

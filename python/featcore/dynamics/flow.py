@@ -576,7 +576,8 @@ class _Flow(Segment):
     def _hinge_messages(self, leg: Leg, at: str) -> dict[str, str]:
         account = leg.account
         messages = {
-            "step_underflow": f"At {at} events follow each other without end, or nothing can be held to rounding. "
+            "step_underflow": f"At {at} events follow each other without end, or to rounding no choice of sides and "
+            "support vectors is left that goes on. "
             f"{account + '. ' if account else ''}Start from other weights, or use method='tsit5'.",
         }
         if not account:
