@@ -63,9 +63,9 @@ class TiedSamples {
     return found;
   }
 
-  // `status` of every sample, on (1), off (-1) or held (0): what it was, and then a choice such that
-  // none that is on or off moves to the other side and each held one has its share inside [0, 1].
-  // Repelling samples are never held. `base`: the field on them with all off; `jumps`: what the
+  // `status` of every sample, on (1), off (-1) or held (0): what it was, and then a choice such
+  // that none that is on or off moves to the other side and each held one has its share inside [0,
+  // 1]. Repelling samples are never held. `base`: the field on them with all off; `jumps`: what the
   // field's coefficient of a sample gains where it turns on; `head_sign`: of a. `from_zero`: the
   // neuron is in w = 0, from where it goes on as it came, or as its field has it. `share`: of held
   // samples, before and after; where samples depend on each other, as far inside as there is room.
