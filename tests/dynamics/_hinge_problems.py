@@ -19,7 +19,9 @@ which is eight times as long; TIED_FLOOR is what chatter may leave of either.
 
 On LONG_SEEDS, which take longest and have distinct lines, support vectors are within HELD of margin 1 after every step
 (they are held from where they arrive, which is 1 to 1e-13), and neurons that slide within SLIDING of |w| |x| of their
-hyperplanes. (The former was 8.5e-13 at the end of seed 90, the latter 2e-14, before what rounding leaves of V across
+hyperplanes, where |w| is the largest of the run so far: rounding is of what w has been. (First it was the present |w|,
+which that of seed 90 missed by a factor of 2 with the modules as released.)
+(The former was 8.5e-13 at the end of seed 90, the latter 2e-14, before what rounding leaves of V across
 the hyperplanes was taken out once more.)
 
 `tangled` has TANGLED_SEEDS that begin with as many ties as small whole numbers make: neurons on hyperplanes, at 0, with

@@ -271,7 +271,8 @@ class EventFlow {
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
   static int terms_for(double rtol) {
-    return rtol > 3e-4 ? 4 : (rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7));
+    const int terms = rtol > 3e-4 ? 4 : (rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7));
+    return std::min(terms, NeuronPath<T>::kMostTerms);
   }
 
   static constexpr Index kFewChunks = 16;

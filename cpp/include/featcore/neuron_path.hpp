@@ -52,6 +52,9 @@ class NeuronPath {
   using S = Simd<T>;
   using V = typename S::Vector;
 
+  // Of a residual on a step; rounding in float32 leaves nothing for more.
+  static constexpr int kMostTerms = sizeof(T) == 8 ? 7 : 6;
+
   NeuronPath(const FlowSamples<T>& samples, double slope)
       : samples_(&samples),
         slope_(slope),
@@ -109,7 +112,7 @@ class NeuronPath {
   // Calls body(integral_constant<terms>).
   template <int L = 4, class Body>
   static void with_terms(int terms, Body&& body) {
-    if constexpr (L == kTerms) {
+    if constexpr (L == kMostTerms) {
       body(std::integral_constant<int, L>{});
     } else {
       if (terms == L)
