@@ -51,6 +51,7 @@ class HookedForm final : public Form<T> {
   }
   void undo() override { inner_.undo(); }
   const Weights<T>& weights() override { return inner_.weights(); }
+  FormState<T> state() const override { return {}; }
 
  private:
   Form<T>& inner_;

@@ -64,7 +64,9 @@ struct EventFlowState {
 
 // A neuron that did get on over a whole step does not over a part of it: rounding decides among
 // many events at once.
-struct Unrepeatable {};
+struct Unrepeatable : std::runtime_error {
+  Unrepeatable() : std::runtime_error("a step cannot be repeated") {}
+};
 
 template <class T>
 class EventFlow {

@@ -87,7 +87,7 @@ class Form {
   }
 
   // What, besides the weights, it needs to go on to the same bits.
-  virtual FormState<T> state() const { return {}; }
+  virtual FormState<T> state() const = 0;
 };
 
 // A form that owns the basis it was built on.

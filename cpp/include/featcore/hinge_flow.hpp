@@ -1015,7 +1015,8 @@ class HingeFlow {
     ColMatrix<double> gram(count, count);
     for (Index p = 0; p < count; ++p) {
       const Index u = tied[size(p)];
-      status[size(p)] = side(s, j, u);
+      const std::int8_t now = side(s, j, u);
+      status[size(p)] = (now > 0 ? 1 : 0) - (now < 0 ? 1 : 0);
       base(p) = line_row(u).dot(v);
       jumps(p) = jump_of(u, eta);
       for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);

@@ -94,6 +94,8 @@ class PrimalForm final : public Form<T> {
 
   const Panels<T>& panels() const { return now_; }
 
+  FormState<T> state() const override { return {}; }
+
  private:
   struct Split {
     Split(const SplitView<T>& view, Index m, Activation activation, bool keep_signs)

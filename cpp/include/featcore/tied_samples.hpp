@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "featcore/box_program.hpp"
@@ -176,7 +177,7 @@ class TiedSamples {
         if (!flip(field, gains, head_sign, tolerance, other, shares)) break;
       }
       if (!(speed(shares).cwiseAbs().maxCoeff() > tolerance)) continue;
-      status = other;
+      status = std::move(other);
       share = shares;
       return;
     }
