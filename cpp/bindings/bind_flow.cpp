@@ -1,4 +1,5 @@
 // Gradient flow: one call a run, in-place on W and a.
+#include <functional>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -6,9 +7,11 @@
 #include <utility>
 
 #include "columns.hpp"
+#include "featcore/event_flow.hpp"
 #include "featcore/flow.hpp"
 #include "featcore/flow_memory.hpp"
 #include "featcore/hinge_flow.hpp"
+#include "featcore/runge_kutta.hpp"
 #include "instances.hpp"
 #include "memory.hpp"
 #include "python_recorder.hpp"
@@ -174,34 +177,52 @@ struct Setting {
   int num_threads;
 };
 
-// `make(frame, objective)` returns the stepper, in the coordinates of the frame.
+// A stepper that is yet to be made, in the coordinates of a frame.
+template <class T>
+struct AnyStepper {
+  std::function<std::unique_ptr<FlowStepper<T>>(const FlowFrame<T>&, const Objective<T>&)> make;
+  std::function<py::dict(const FlowStepper<T>&, double time)> state;
+};
+
+// `make(frame, objective)` returns it new; it goes on from `state`, if that is not None.
 template <class T, class Make>
-py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonitor& monitor,
-                  T* W_out, T* a_out, Make&& make) {
-  using Made = decltype(make(std::declval<FlowFrame<T>&>(), std::declval<Objective<T>&>()));
+AnyStepper<T> any_stepper(const py::object& state, Make make) {
+  using Made = decltype(make(std::declval<const FlowFrame<T>&>(), std::declval<Objective<T>&>()));
   using Stepper = typename Made::element_type;
+  std::optional<std::decay_t<decltype(std::declval<Stepper>().state())>> old;
+  if (!state.is_none()) read_state(state.cast<py::dict>(), old.emplace());
+  return {[make, old = std::move(old)](const FlowFrame<T>& frame,
+                                       const Objective<T>& objective) mutable {
+            Made stepper = make(frame, objective);
+            if (old) stepper->resume(std::move(*old));
+            return stepper;
+          },
+          [](const FlowStepper<T>& stepper, double time) {
+            return state_dict(static_cast<const Stepper&>(stepper).resumable(time));
+          }};
+}
+
+template <class T>
+py::dict run_flow(const Setting<T>& setting, const AnyStepper<T>& kind, Recorder<T>& recorder,
+                  PythonMonitor& monitor, T* W_out, T* a_out) {
   const NetworkView<T>& net = setting.net;
   NetworkView<T> start = net;
-  std::optional<std::decay_t<decltype(std::declval<Stepper>().state())>> old_state;
   std::vector<T> old_basis;
   std::optional<Array<T>> old_start;
-  if (!setting.state.is_none()) {
+  if (!setting.state.is_none() && setting.form == "projected") {
     const auto dict = setting.state.template cast<py::dict>();
-    read_state(dict, old_state.emplace());
-    if (setting.form == "projected") {
-      old_start = matrix_of<T>(dict, "start", net.d);
-      require(old_start->shape(0) == net.m, "the start of the state has the wrong shape");
-      start.W = old_start->data();
-      const Array<T> basis = matrix_of<T>(dict, "basis", net.d);
-      old_basis.assign(basis.data(), basis.data() + basis.size());
-    }
+    old_start = matrix_of<T>(dict, "start", net.d);
+    require(old_start->shape(0) == net.m, "the start of the state has the wrong shape");
+    start.W = old_start->data();
+    const Array<T> basis = matrix_of<T>(dict, "basis", net.d);
+    old_basis.assign(basis.data(), basis.data() + basis.size());
   }
   std::vector<Objective<T>> objectives;
   objectives.reserve(setting.views.size());
   for (const SplitView<T>& view : setting.views) objectives.emplace_back(setting.spec, view);
   std::unique_ptr<FlowFrame<T>> frame;
   std::optional<Objective<T>> descended;
-  Made stepper;
+  std::unique_ptr<FlowStepper<T>> stepper;
   FlowTrace<T> trace;
   trace.outcome.time = setting.options.start;
   std::string status = status_name(FlowStatus::interrupted);
@@ -225,10 +246,9 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
         frame = scale_frame(std::move(frame), *setting.scales, setting.sizes, setting.activation,
                             setting.views, recorder.needs_signs(), team);
       descended.emplace(setting.spec, frame->samples());
-      stepper = make(*frame, *descended);
-      if (old_state) stepper->resume(std::move(*old_state));
-      FlowRun<T, Stepper> run(*stepper, *frame, objectives, setting.balance, setting.times,
-                              setting.options, recorder, trace);
+      stepper = kind.make(*frame, *descended);
+      FlowRun<T> run(*stepper, *frame, objectives, setting.balance, setting.times, setting.options,
+                     recorder, trace);
       team.together([&](const Team& gathered) { run(gathered); });
       status = status_name(trace.outcome.status);
     } catch (const Stopped&) {  // before the first step
@@ -248,7 +268,7 @@ py::dict run_flow(const Setting<T>& setting, Recorder<T>& recorder, PythonMonito
   const FlowOutcome& outcome = trace.outcome;
   py::dict state;
   if (stepper) {  // before W, which the frame may start from, is written to
-    state = state_dict(stepper->resumable(outcome.time));
+    state = kind.state(*stepper, outcome.time);
     if (const std::vector<T>& basis = frame->basis(); !basis.empty()) {
       state["start"] = old_start ? *old_start : Array<T>({net.m, net.d}, start.W);
       state["basis"] = Array<T>({frame->start().d, net.d}, basis.data());
@@ -344,30 +364,31 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
                                         static_cast<Index>(rows.size())),
                              rows.data(), std::move(on_row));
   PythonMonitor monitor(std::move(progress));
-  T* W_out = W.mutable_data();
-  T* a_out = a.mutable_data();
-  if (exact_hinge)
-    return run_flow(setting, recorder, monitor, W_out, a_out,
-                    [&](FlowFrame<T>& frame, const Objective<T>& descended) {
-                      return std::make_unique<HingeFlow<T>>(
-                          frame.start(), setting.activation, descended,
-                          HingeFlowOptions{rates, frame.zero()}, &setting.views.front());
-                    });
-  if (method == "event")
-    return run_flow(setting, recorder, monitor, W_out, a_out,
-                    [&](FlowFrame<T>& frame, const Objective<T>& descended) {
-                      return std::make_unique<EventFlow<T>>(
-                          frame.start(), setting.activation, descended,
-                          EventFlowOptions{rtol, atol, rates, frame.zero(),
-                                           setting.scales ? &*setting.scales : nullptr},
-                          &setting.views.front());
-                    });
-  const RungeKuttaOptions runge_kutta{runge_kutta_by_name(method), step_size, rtol, atol, rates};
-  return run_flow(setting, recorder, monitor, W_out, a_out,
-                  [&](FlowFrame<T>& frame, const Objective<T>& descended) {
-                    return std::make_unique<RungeKutta<T>>(frame.start(), setting.activation,
-                                                           descended, runge_kutta);
-                  });
+  AnyStepper<T> kind;
+  if (exact_hinge) {
+    kind = any_stepper<T>(state, [&](const FlowFrame<T>& frame, const Objective<T>& descended) {
+      return std::make_unique<HingeFlow<T>>(frame.start(), setting.activation, descended,
+                                            HingeFlowOptions{rates, frame.zero()},
+                                            &setting.views.front());
+    });
+  } else if (method == "event") {
+    kind = any_stepper<T>(state, [&](const FlowFrame<T>& frame, const Objective<T>& descended) {
+      return std::make_unique<EventFlow<T>>(
+          frame.start(), setting.activation, descended,
+          EventFlowOptions{rtol, atol, rates, frame.zero(),
+                           setting.scales ? &*setting.scales : nullptr},
+          &setting.views.front());
+    });
+  } else {
+    const RungeKuttaMethod named = runge_kutta_by_name(method);
+    kind =
+        any_stepper<T>(state, [&, named](const FlowFrame<T>& frame, const Objective<T>& descended) {
+          return std::make_unique<RungeKutta<T>>(
+              frame.start(), setting.activation, descended,
+              RungeKuttaOptions{named, step_size, rtol, atol, rates});
+        });
+  }
+  return run_flow(setting, kind, recorder, monitor, W.mutable_data(), a.mutable_data());
 }
 
 template <class T>

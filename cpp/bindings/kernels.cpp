@@ -1,3 +1,4 @@
+#include "featcore/kernel_tiles.hpp"
 #include "instances.hpp"
 
 namespace featcore {

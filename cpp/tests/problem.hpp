@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "featcore/activation.hpp"
-#include "featcore/kernel.hpp"
+#include "featcore/kernel_tiles.hpp"
 #include "featcore/objective.hpp"
 
 namespace featcore::testing {

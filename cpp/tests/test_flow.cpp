@@ -91,8 +91,8 @@ struct Ended {
   std::vector<FlowEvent> events;
 };
 
-template <class T, class Stepper>
-static Ended<T> run(Stepper& stepper, const Problem<T>& p,
+template <class T>
+static Ended<T> run(FlowStepper<T>& stepper, const Problem<T>& p,
                     const std::vector<Objective<T>>& objectives, double end, int threads) {
   std::vector<double> balances;
   for (Index j = 0; j < p.m; ++j) balances.push_back(balance(p.net(), j));
@@ -104,8 +104,7 @@ static Ended<T> run(Stepper& stepper, const Problem<T>& p,
   FlowTrace<T> trace;
   const std::vector<double> times;
   WholeFrame<T> frame(p.net(), {ActivationKind::homogeneous, 0}, {p.split()}, false);
-  FlowRun<T, Stepper> flow(stepper, frame, objectives, balances.data(), times, options, recorder,
-                           trace);
+  FlowRun<T> flow(stepper, frame, objectives, balances.data(), times, options, recorder, trace);
   Monitor monitor;
   Team(threads, monitor).together([&](const Team& team) { flow(team); });
   return {trace.W, trace.a, trace.outcome, trace.events};
@@ -395,8 +394,8 @@ TEST(a_stop_drops_the_unfinished_step) {
   FlowTrace<double> trace;
   const std::vector<double> times;
   WholeFrame<double> frame(p.net(), {ActivationKind::homogeneous, 0}, {p.split()}, false);
-  FlowRun<double, EventFlow<double>> flow(stepper, frame, objectives, balances.data(), times,
-                                          options, recorder, trace);
+  FlowRun<double> flow(stepper, frame, objectives, balances.data(), times, options, recorder,
+                       trace);
   Impatient monitor;
   flow(Team(1, monitor));
   CHECK(trace.outcome.status == FlowStatus::interrupted);

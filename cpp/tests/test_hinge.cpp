@@ -124,8 +124,8 @@ Ended follow(const Problem<double>& p, double end, int threads = 1, double slope
   FlowTrace<double> trace;
   const std::vector<double> times;
   WholeFrame<double> frame(p.net(), {ActivationKind::homogeneous, slope}, {p.split()}, false);
-  FlowRun<double, HingeFlow<double>> flow(stepper, frame, objectives, balances.data(), times,
-                                          options, recorder, trace);
+  FlowRun<double> flow(stepper, frame, objectives, balances.data(), times, options, recorder,
+                       trace);
   Monitor monitor;
   Team(threads, monitor).together([&](const Team& team) { flow(team); });
   CHECK(trace.outcome.drift < 1e-12);

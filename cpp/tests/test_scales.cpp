@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "check.hpp"
+#include "featcore/event_flow.hpp"
 #include "featcore/flow.hpp"
 #include "featcore/flow_frames.hpp"
 #include "problem.hpp"

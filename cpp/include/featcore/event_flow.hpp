@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "featcore/activation.hpp"
-#include "featcore/flow_point.hpp"
+#include "featcore/flow_stepper.hpp"
 #include "featcore/form.hpp"
 #include "featcore/neuron_path.hpp"
 #include "featcore/neuron_scales.hpp"
@@ -32,14 +32,6 @@ struct EventFlowOptions {
   // Of the neurons, whose weights are then mantissas; must outlive the flow. Null for plain
   // weights.
   const NeuronScales* scales = nullptr;
-};
-
-struct FlowCounts {
-  std::int64_t accepted = 0;
-  std::int64_t rejected = 0;
-  std::int64_t evaluations = 0;  // of the field, or sweeps over all neurons
-  std::int64_t crossings = 0;
-  std::int64_t slidings = 0;  // times a sample was caught
 };
 
 // Where a flow stands between two steps, and what it needs to go on to the same bits.
@@ -62,15 +54,12 @@ struct EventFlowState {
   double fastest = 0;
 };
 
-// A neuron that did get on over a whole step does not over a part of it: rounding decides among
-// many events at once.
-struct Unrepeatable : std::runtime_error {
-  Unrepeatable() : std::runtime_error("a step cannot be repeated") {}
-};
-
 template <class T>
-class EventFlow {
+class EventFlow final : public FlowStepper<T> {
  public:
+  using typename FlowStepper<T>::Step;
+  using typename FlowStepper<T>::Standing;
+
   // The samples must outlive the flow. Those that share a hyperplane are found among `given`, where
   // the objective's are the same in other coordinates.
   EventFlow(const NetworkView<T>& net, Activation activation, const Objective<T>& objective,
@@ -112,10 +101,6 @@ class EventFlow {
     }
   }
 
-  EventFlow(const EventFlow&) = delete;
-  EventFlow& operator=(const EventFlow&) = delete;
-  ~EventFlow() = default;
-
   // Goes on from a state of a flow with the same data and options.
   void resume(EventFlowState<T> state) {
     const bool fits = state.W.size() == size(m_ * d_) && state.a.size() == size(m_) &&
@@ -128,8 +113,8 @@ class EventFlow {
     begun_ = true;
   }
 
-  // The first sides and outputs. False if these are not finite.
-  bool begin(const Team& team) {
+  // The first sides too.
+  bool begin(const Team& team) override {
     if (!prepared_) {
       samples_.multiply_all(team);
       next_ = state_;
@@ -181,11 +166,8 @@ class EventFlow {
     return true;
   }
 
-  // Takes one step, as long as its error allows: the state is then at its end. After Stopped
-  // nothing has moved. `underflow`: no step is short enough; `non_finite`: nor does any give finite
-  // numbers.
-  enum class Step { taken, underflow, non_finite };
-  Step step(const Team& team) {
+  // As long as its error allows.
+  Step step(const Team& team) override {
     start();
     double h = std::min(state_.step > 0 ? state_.step : first_step(), kLongest);
     if (options_.scales) h = std::min(h, longest_step());
@@ -204,8 +186,7 @@ class EventFlow {
     return Step::taken;
   }
 
-  // Where the flow was at `time` within the last step taken.
-  FlowPoint<T> look(double time, const Team& team) {
+  FlowPoint<T> look(double time, const Team& team) override {
     if (time == state_.time) return point(state_);
     const double h = state_.last_step;
     looked_.W.resize(state_.W.size());
@@ -220,8 +201,8 @@ class EventFlow {
     return point(looked_);
   }
 
-  // Outputs on the training samples at `time` within the last step taken, between its points.
-  void outputs(double time, const Team&, T* f) const {
+  // Between the points of the step.
+  void look_at_outputs(double time, const Team&, T* f) override {
     const double s = std::clamp(2 * (time - next_.time) / state_.last_step - 1, -1.0, 1.0);
     std::fill_n(f, n_, T(0));
     double total = 0;
@@ -245,23 +226,22 @@ class EventFlow {
 
   // At the end of the last step, and of all so far.
   const EventFlowState<T>& state() const { return state_; }
-  FlowPoint<T> point(const EventFlowState<T>& state) const {
-    return {{m_, d_, state.W.data(), state.a.data()},
-            state.rest,
-            options_.scales ? state.exponents.data() : nullptr};
-  }
-  const FlowCounts& counts() const { return counts_; }
-  double time() const { return state_.time; }
-  // Squared norm of the objective's gradient where the flow stands, over the layers that move.
-  double squared_gradient(const Team& team) {
+  FlowPoint<T> here() const override { return point(state_); }
+  const T* outputs() const override { return state_.f.data(); }
+  const FlowCounts& counts() const override { return counts_; }
+  double time() const override { return state_.time; }
+  double squared_gradient(const Team& team) override {
     if (!measured_) measure(team);
     return squared_gradient_;
   }
-  // Of the last step, in order.
-  const std::vector<FlowEvent>& events() const { return step_events_; }
+  const std::vector<FlowEvent>& events() const override { return step_events_; }
+  // Outputs are interpolated, which costs little.
+  int looks() const override { return 12; }
 
-  // From where a run that was at `time` goes on with the same steps: the end of the last step, or,
-  // within it, its start.
+  Standing resumes_from(double time) const override {
+    const EventFlowState<T>& from = time < state_.time ? next_ : state_;
+    return {from.time, point(from)};
+  }
   EventFlowState<T> resumable(double time) const {
     if (!(time < state_.time)) return state_;
     EventFlowState<T> before = next_;
@@ -270,6 +250,12 @@ class EventFlow {
   }
 
  private:
+  FlowPoint<T> point(const EventFlowState<T>& state) const {
+    return {{m_, d_, state.W.data(), state.a.data()},
+            state.rest,
+            options_.scales ? state.exponents.data() : nullptr};
+  }
+
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
   static int terms_for(double rtol) {

@@ -11,7 +11,7 @@
 #include "featcore/forms.hpp"
 #include "featcore/gradient.hpp"
 #include "featcore/hinge_flow.hpp"
-#include "featcore/kernel.hpp"
+#include "featcore/kernel_tiles.hpp"
 #include "featcore/loss.hpp"
 #include "featcore/objective.hpp"
 #include "featcore/observables.hpp"

@@ -10,15 +10,13 @@
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "featcore/descent.hpp"
-#include "featcore/event_flow.hpp"
 #include "featcore/flow_frame.hpp"
+#include "featcore/flow_stepper.hpp"
 #include "featcore/recorder.hpp"
-#include "featcore/runge_kutta.hpp"
 
 namespace featcore {
 
@@ -83,31 +81,13 @@ struct FlowTrace {
   std::vector<std::int64_t> exponents;  // with W and a, of neurons with scales of their own
 };
 
-// Whether a stepper knows of places where nothing moves any more.
-template <class Stepper, class = void>
-struct MayRest : std::false_type {};
-template <class Stepper>
-struct MayRest<Stepper,
-               std::void_t<decltype(std::declval<Stepper&>().at_rest(std::declval<const Team&>()))>>
-    : std::true_type {};
-
-// How many times the loss is looked at within a step under penalties, where it may pass its target
-// and be back above it at the end: where outputs are interpolated many times, where each look is a
-// product a few. Without penalties the flow has it fall.
-template <class Stepper>
-inline constexpr int kLooks = 1;
-template <class T>
-inline constexpr int kLooks<EventFlow<T>> = 12;
-template <class T>
-inline constexpr int kLooks<RungeKutta<T>> = 4;
-
 // Moves `stepper` to options.end. `times`: increasing, of the rows to record; the recorder counts
 // them as 0, 1, ... and an unplanned stop as times.size(). `balance`: a_j^2 - |w_j|^2 at the start
 // of the whole run.
-template <class T, class Stepper>
+template <class T>
 class FlowRun {
  public:
-  FlowRun(Stepper& stepper, FlowFrame<T>& frame, const std::vector<Objective<T>>& objectives,
+  FlowRun(FlowStepper<T>& stepper, FlowFrame<T>& frame, const std::vector<Objective<T>>& objectives,
           const double* balance, const std::vector<double>& times, const FlowOptions& options,
           Recorder<T>& recorder, FlowTrace<T>& trace)
       : stepper_(stepper),
@@ -146,7 +126,7 @@ class FlowRun {
 
  private:
   using Clock = std::chrono::steady_clock;
-  using Taken = typename Stepper::Step;
+  using Taken = typename FlowStepper<T>::Step;
 
   FlowStatus run(const Team& team) {
     const Clock::time_point began = Clock::now();
@@ -159,7 +139,7 @@ class FlowRun {
       go_to(options_.start, team);
       if (!sound) return end(FlowStatus::non_finite, team);
       if (options_.end == options_.start) return end(FlowStatus::reached_end, team);
-      if (objectives_.front().loss(stepper_.state().f.data(), team) <= stop.loss_at_most)
+      if (objectives_.front().loss(stepper_.outputs(), team) <= stop.loss_at_most)
         return end(FlowStatus::loss_target, team);
       if (stationary(team)) return end(FlowStatus::stationary, team);
     }
@@ -198,8 +178,7 @@ class FlowRun {
 
   // Whether the gradient where the stepper stands is as small as asked for, or nothing moves.
   bool stationary(const Team& team) {
-    if constexpr (MayRest<Stepper>::value)
-      if (stepper_.at_rest(team)) return true;
+    if (stepper_.at_rest(team)) return true;
     const double most = options_.stop.gradient_at_most;
     return std::isfinite(most) && std::sqrt(squared_gradient(team)) <= most;
   }
@@ -208,12 +187,12 @@ class FlowRun {
     const double inside = stepper_.squared_gradient(team);
     const double decay = objectives_.front().spec().weight_decay;
     if (decay == 0 || !options_.moves_W) return inside;
-    return inside + decay * decay * frame_.squared_rest(stepper_.state().rest, team);
+    return inside + decay * decay * frame_.squared_rest(stepper_.here().rest, team);
   }
 
   // Where the stepper stands, or was looked at within its last step.
   FlowPoint<T> network(double time, const Team& team) {
-    return stepped_ ? stepper_.look(time, team) : stepper_.point(stepper_.state());
+    return stepped_ ? stepper_.look(time, team) : stepper_.here();
   }
 
   void keep(const FlowPoint<T>& point) {
@@ -287,22 +266,22 @@ class FlowRun {
   // stepper's, or that of the start of its last step.
   void leave() {
     const double time = trace_.outcome.time;
-    const auto from = stepper_.resumable(time);
+    const auto from = stepper_.resumes_from(time);
     if (time == from.time && time < stepper_.time()) ++again_;  // it will be taken again
     if (!trace_.times.empty() && trace_.times.back() == time) return;
     if (from.time == time)
-      keep(stepper_.point(from));
+      keep(from.point);
     else
       trace_.W.clear();
   }
 
   void measure_drift(const Team& team) {
-    trace_.outcome.drift = std::max(trace_.outcome.drift,
-                                    frame_.drift(stepper_.point(stepper_.state()), balance_, team));
+    trace_.outcome.drift =
+        std::max(trace_.outcome.drift, frame_.drift(stepper_.here(), balance_, team));
   }
 
   double loss_at(double time, const Team& team) {
-    stepper_.outputs(time, team, f_.data());
+    stepper_.look_at_outputs(time, team, f_.data());
     return objectives_.front().loss(f_.data(), team);
   }
 
@@ -312,7 +291,7 @@ class FlowRun {
     const double target = options_.stop.loss_at_most;
     const ObjectiveSpec& spec = objectives_.front().spec();
     const bool falls = spec.weight_decay == 0 && spec.output_penalty == 0;
-    const int looks = falls ? 1 : kLooks<Stepper>;
+    const int looks = falls ? 1 : stepper_.looks();
     std::array<double, 3> times{low, low, low};  // of the last looks
     std::array<double, 3> losses{};
     losses.fill(looks > 1 ? loss_at(low, team) : std::numeric_limits<double>::infinity());
@@ -355,7 +334,7 @@ class FlowRun {
 
   static constexpr double kParts = 1000;  // of the way, for a progress bar
 
-  Stepper& stepper_;
+  FlowStepper<T>& stepper_;
   FlowFrame<T>& frame_;
   const std::vector<Objective<T>>& objectives_;
   const double* balance_;

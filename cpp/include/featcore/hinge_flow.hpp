@@ -50,9 +50,10 @@ struct HingeFlowState {
 };
 
 template <class T>
-class HingeFlow {
+class HingeFlow final : public FlowStepper<T> {
  public:
-  enum class Step { taken, underflow, non_finite };
+  using typename FlowStepper<T>::Step;
+  using typename FlowStepper<T>::Standing;
 
   // The samples must outlive the flow. Those that share a hyperplane are found among `given`, where
   // the objective's are the same in other coordinates.
@@ -78,10 +79,6 @@ class HingeFlow {
     state_.a.assign(net.a, net.a + m_);
   }
 
-  HingeFlow(const HingeFlow&) = delete;
-  HingeFlow& operator=(const HingeFlow&) = delete;
-  ~HingeFlow() = default;
-
   // Goes on from a state of a flow with the same data and options.
   void resume(HingeFlowState<T> state) {
     const std::size_t groups = samples_.groups().size();
@@ -98,8 +95,8 @@ class HingeFlow {
     begun_ = true;
   }
 
-  // The first sides and demands. False if outputs are not finite.
-  bool begin(const Team& team) {
+  // The first sides and demands too.
+  bool begin(const Team& team) override {
     if (samples_.lines().n() > 0) samples_.lines().multiply_all(team);
     if (!begun_) {
       HingeFlowState<T> first = state_;
@@ -150,8 +147,8 @@ class HingeFlow {
     return true;
   }
 
-  // Goes on to the next event, or as far as the series holds. After Stopped nothing has moved.
-  Step step(const Team& team) {
+  // Goes on to the next event, or as far as the series holds.
+  Step step(const Team& team) override {
     if (unsettled_) return Step::underflow;
     prepare(team);
     if (at_rest_) throw std::logic_error("a flow at rest takes no step");
@@ -197,15 +194,14 @@ class HingeFlow {
     return Step::taken;
   }
 
-  // Whether nothing moves any more: no sample asks for more margin, or what they ask for cancels.
-  bool at_rest(const Team& team) {
+  // No sample asks for more margin, or what they ask for cancels.
+  bool at_rest(const Team& team) override {
     if (unsettled_) return false;
     prepare(team);
     return at_rest_;
   }
 
-  // Where the flow was at `time` within the last step taken.
-  FlowPoint<T> look(double time, const Team& team) {
+  FlowPoint<T> look(double time, const Team& team) override {
     if (time == state_.time) return point(state_);
     looked_.W = state_.W;
     looked_.a.resize(size(m_));
@@ -216,8 +212,7 @@ class HingeFlow {
     return point(looked_);
   }
 
-  // Outputs on the training samples at `time` within the last step taken.
-  void outputs(double time, const Team& team, T* f) {
+  void look_at_outputs(double time, const Team& team, T* f) override {
     looked_.w.resize(size(m_ * padded_d_));
     looked_.heads.resize(size(m_));
     place(time, team, looked_);
@@ -229,25 +224,29 @@ class HingeFlow {
 
   // At the end of the last step, and of all so far.
   const HingeFlowState<T>& state() const { return state_; }
-  FlowPoint<T> point(const HingeFlowState<T>& state) const {
-    return {{m_, d_, state.W.data(), state.a.data()}, state.rest};
-  }
-  const FlowCounts& counts() const { return counts_; }
-  double time() const { return state_.time; }
-  // Squared norm of the objective's gradient where the flow stands, over the layers that move.
-  double squared_gradient(const Team& team) {
+  FlowPoint<T> here() const override { return point(state_); }
+  const T* outputs() const override { return state_.f.data(); }
+  const FlowCounts& counts() const override { return counts_; }
+  double time() const override { return state_.time; }
+  double squared_gradient(const Team& team) override {
     if (unsettled_) return std::numeric_limits<double>::infinity();
     prepare(team);
     return squared_gradient_;
   }
-  // Of the last step, in order. Events of margins have neuron -1.
-  const std::vector<FlowEvent>& events() const { return step_events_; }
+  // Events of margins have neuron -1.
+  const std::vector<FlowEvent>& events() const override { return step_events_; }
 
-  // From where a run that was at `time` goes on with the same steps: the end of the last step, or,
-  // within it, its start.
+  Standing resumes_from(double time) const override {
+    const HingeFlowState<T>& from = time < state_.time ? before_ : state_;
+    return {from.time, point(from)};
+  }
   HingeFlowState<T> resumable(double time) const { return time < state_.time ? before_ : state_; }
 
  private:
+  FlowPoint<T> point(const HingeFlowState<T>& state) const {
+    return {{m_, d_, state.W.data(), state.a.data()}, state.rest};
+  }
+
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
   using Matrix = RowMatrix<double>;

@@ -10,7 +10,6 @@
 #include "featcore/activation.hpp"
 #include "featcore/arcs.hpp"
 #include "featcore/inputs.hpp"
-#include "featcore/micro.hpp"
 #include "featcore/panels.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
@@ -76,15 +75,11 @@ class Kernel {
   template <class After>
   void outputs(const Panels<T>& net, const Team& whole_team, T* f, After&& after) {
     const Team team = whole_team.for_work(flops());
-    if (arcs_) {
-      arcs_->outputs(net, team, f);
+    meet(net, team, f);
+    if (arcs_)
       for_blocks(team, after);
-      return;
-    }
-    reserve(team);
-    team.for_each(cut_.units(),
-                  [&](Index unit, const Worker& worker) { unit_outputs(net, unit, worker); });
-    add_up(team, f, after);
+    else
+      add_up(team, f, after);
   }
 
   void outputs(const Panels<T>& net, const Team& team, T* f) {
@@ -185,9 +180,7 @@ class Kernel {
   template <class Partial, class Finish>
   void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish) {
     team.for_each(subset_sums_.units(), [&](Index unit, const Worker& worker) {
-      subset_sums_.compute(unit, r, signs_, worker,
-                           scratch_[static_cast<std::size_t>(worker.id)].subsets,
-                           partial(subset_sums_.group(unit)));
+      look_up(unit, r, worker, partial(subset_sums_.group(unit)));
       if (!subset_sums_.whole()) return;
       for (Index p = subset_sums_.first_panel(unit); p < subset_sums_.last_panel(unit); ++p)
         finish(p);
@@ -235,26 +228,6 @@ class Kernel {
     }
   }
 
-  // The outputs of one chunk of neurons on one group of samples.
-  void unit_outputs(const Panels<T>& net, Index unit, const Worker& worker) {
-    const Index chunk = unit % cut_.panel_chunks.pieces();
-    const Index group = unit / cut_.panel_chunks.pieces();
-    T* sums = partial_outputs_->data() + chunk * n_;
-    Scratch& scratch = scratch_[static_cast<std::size_t>(worker.id)];
-    for (Index s = cut_.sample_groups.begin(group); s < cut_.sample_groups.end(group); ++s) {
-      const Index first = cut_.sample_tiles.begin(s);
-      const Index samples = cut_.sample_tiles.end(s) - first;
-      // One vector a sample, its lanes added up at the end.
-      std::fill_n(scratch.outputs.data(), samples * S::kLanes, T(0));
-      for (Index p = cut_.panel_chunks.begin(chunk); p < cut_.panel_chunks.end(chunk); ++p) {
-        if (worker.stop(kernel_flops(samples, shape_.d, kPanel))) return;
-        add_panel_outputs(net, p, first, samples, scratch);
-      }
-      for (Index i = 0; i < samples; ++i)
-        sums[first + i] = S::sum(S::load(scratch.outputs.data() + i * S::kLanes));
-    }
-  }
-
   // f from the outputs of all chunks, in their order; then after(begin, end).
   template <class After>
   void add_up(const Team& team, T* f, After&& after) {
@@ -276,160 +249,35 @@ class Kernel {
     });
   }
 
-  // Adds a panel's part to the outputs of a tile, and remembers the signs.
-  void add_panel_outputs(const Panels<T>& net, Index p, Index first, Index samples,
-                         Scratch& scratch) {
-    micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
-      constexpr int V = vectors();
-      if (!activation_.homogeneous())
-        add_smooth_outputs<V>(net, p, first, samples, scratch);
-      else if (activation_.slope == 0)
-        add_outputs<V, false>(net, p, first, samples, scratch);
-      else
-        add_outputs<V, true>(net, p, first, samples, scratch);
-    });
-  }
+  // The work on tiles of samples: in kernel_tiles.hpp, compiled with kernels only, not with users.
 
-  template <int V, bool Sloped>
-  void add_outputs(const Panels<T>& net, Index p, Index first, Index samples, Scratch& scratch) {
-    const T* a = net.a.data() + p * kPanel;
-    T* sums = scratch.outputs.data();
-    const typename S::Vector slope = S::fill(static_cast<T>(activation_.slope));
-    typename S::Word* words = keep_signs_ ? signs_.panel(p) + first : nullptr;
-    const auto finish = [&](Index i, const typename S::Vector* z) __attribute__((always_inline)) {
-      typename S::Vector sum = S::load(sums + i * S::kLanes);
-      typename S::Bits bits[V];
-      micro::unroll<V>(FEATCORE_EACH(v) {
-        bits[v] = S::positive(z[v]);
-        const typename S::Vector value =
-            Sloped ? S::select(bits[v], z[v], slope * z[v]) : S::relu(z[v]);
-        sum += S::load(a + v * S::kLanes) * value;
-      });
-      S::store(sums + i * S::kLanes, sum);
-      if (words) S::store_bits(bits, words + i);
-    };
-    if (base_ == nullptr) {  // z never leaves the registers
-      const T* w = net.W.data() + p * shape_.stride();
-      micro::blocks(samples, [&](auto rows, Index i) {
-        micro::preactivations<T, V, rows()>(
-            w, x_ + (first + i) * shape_.d, shape_.d,
-            [&](int r, const typename S::Vector* z)
-                __attribute__((always_inline)) { finish(i + r, z); });
-      });
-      return;
-    }
-    const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
-    for (Index i = 0; i < samples; ++i) {
-      typename S::Vector z[V];
-      micro::unroll<V>(FEATCORE_EACH(v) { z[v] = S::load(tile + i * kPanel + v * S::kLanes); });
-      finish(i, z);
-    }
-  }
-
-  // z of the samples of a tile and the neurons of panel p, (sample, kPanel): in `tile` unless they
-  // lie somewhere already.
-  template <int V>
-  const T* preactivations(const Panels<T>& net, Index p, Index first, Index samples,
-                          T* tile) const {
-    const T* base = base_ != nullptr ? base_ + (p * n_ + first) * kPanel : nullptr;
-    if (!products_) return base;
-    micro::blocks(samples, [&](auto rows, Index i) {
-      micro::preactivations<T, V, rows()>(
-          net.W.data() + p * shape_.stride(), x_ + (first + i) * shape_.d, shape_.d,
-          [&](int r, const typename S::Vector* z) __attribute__((always_inline)) {
-            micro::unroll<V>(
-                FEATCORE_EACH(v) { S::store(tile + (i + r) * kPanel + v * S::kLanes, z[v]); });
-          });
-    });
-    if (base != nullptr)
-      for (Index q = 0; q < samples * kPanel; ++q) tile[q] += scale_ * base[q];
-    return tile;
-  }
-
-  template <int V>
-  void add_smooth_outputs(const Panels<T>& net, Index p, Index first, Index samples,
-                          Scratch& scratch) {
-    const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
-    const T* a = net.a.data() + p * kPanel;
-    T* value = scratch.values.data();
-    for (Index i = 0; i < samples; ++i) {
-      activate<T>(activation_, tile + i * kPanel, value, nullptr, V * S::kLanes);
-      T* sums = scratch.outputs.data() + i * S::kLanes;
-      for (int v = 0; v < V; ++v)
-        S::store(sums, S::load(sums) + S::load(a + v * S::kLanes) * S::load(value + v * S::kLanes));
-    }
-  }
-
+  // All outputs but for adding up; where neurons are looked up on arcs there is nothing to add.
+  void meet(const Panels<T>& net, const Team& team, T* f);
+  // The outputs of one chunk of neurons on one group of samples.
+  void unit_outputs(const Panels<T>& net, Index unit, const Worker& worker);
   // h += sum_i r_i sigma'(z_i) x_i over the samples of a tile, for panel p; x is the packed tile.
   void add_sums(const Panels<T>& net, const T* r, Index p, Index first, Index samples, const T* x,
-                Scratch& scratch, T* h, T* heads) const {
-    micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
-      constexpr int V = vectors();
-      if (!activation_.homogeneous()) {
-        weigh_smooth<V>(net, r, p, first, samples, scratch, heads);
-        add_tile<V>(samples, x, scratch, h);
-      } else if (activation_.slope == 0) {
-        add_weighted<V, false>(r, p, first, samples, x, scratch, h);
-      } else {
-        add_weighted<V, true>(r, p, first, samples, x, scratch, h);
-      }
-    });
-  }
+                Scratch& scratch, T* h, T* heads) const;
+  // The sums of a unit of neurons, samples and inputs.
+  void look_up(Index unit, const T* r, const Worker& worker, T* sums);
 
+  void add_panel_outputs(const Panels<T>& net, Index p, Index first, Index samples,
+                         Scratch& scratch);
+  template <int V, bool Sloped>
+  void add_outputs(const Panels<T>& net, Index p, Index first, Index samples, Scratch& scratch);
   template <int V>
-  void add_tile(Index samples, const T* x, const Scratch& scratch, T* h) const {
-    const T* tile = scratch.tile.data();
-    micro::blocks(shape_.d, [&](auto inputs, Index k) {
-      micro::sums<T, V, inputs()>(x + k * samples, samples, h + k * kPanel,
-                                  [&](Index i, typename S::Vector* b)
-                                      __attribute__((always_inline)) {
-                                        micro::unroll<V>(FEATCORE_EACH(v) {
-                                          b[v] = S::load(tile + i * kPanel + v * S::kLanes);
-                                        });
-                                      });
-    });
-  }
-
+  const T* preactivations(const Panels<T>& net, Index p, Index first, Index samples, T* tile) const;
+  template <int V>
+  void add_smooth_outputs(const Panels<T>& net, Index p, Index first, Index samples,
+                          Scratch& scratch);
+  template <int V>
+  void add_tile(Index samples, const T* x, const Scratch& scratch, T* h) const;
   template <int V, bool Sloped>
   void add_weighted(const T* r, Index p, Index first, Index samples, const T* x, Scratch& scratch,
-                    T* h) const {
-    const auto* words = signs_.panel(p) + first;
-    const T slope = static_cast<T>(activation_.slope);
-    if (shape_.d <= kMicroBlock) {  // too few uses to write the weights down
-      micro::blocks(shape_.d, [&](auto inputs, Index k) {
-        micro::sums<T, V, inputs()>(
-            x + k * samples, samples, h + k * kPanel,
-            [&](Index i, typename S::Vector* b) __attribute__((always_inline)) {
-              micro::weigh<T, V, Sloped>(words + i, r[first + i], slope, b);
-            });
-      });
-      return;
-    }
-    for (Index i = 0; i < samples; ++i) {
-      typename S::Vector b[V];
-      micro::weigh<T, V, Sloped>(words + i, r[first + i], slope, b);
-      micro::unroll<V>(
-          FEATCORE_EACH(v) { S::store(scratch.tile.data() + i * kPanel + v * S::kLanes, b[v]); });
-    }
-    add_tile<V>(samples, x, scratch, h);
-  }
-
-  // tile(i, l) = r_i sigma'(z) of a smooth activation, and sum_i r_i sigma(z) added to `heads`.
+                    T* h) const;
   template <int V>
   void weigh_smooth(const Panels<T>& net, const T* r, Index p, Index first, Index samples,
-                    Scratch& scratch, T* heads) const {
-    const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
-    constexpr Index kWide = V * S::kLanes;
-    T* value = scratch.values.data();
-    for (Index i = 0; i < samples; ++i) {
-      T* derivative = scratch.tile.data() + i * kPanel;
-      activate<T>(activation_, tile + i * kPanel, value, derivative, kWide);
-      for (Index l = 0; l < kWide; ++l) {
-        heads[l] += r[first + i] * value[l];
-        derivative[l] *= r[first + i];
-      }
-    }
-  }
+                    Scratch& scratch, T* heads) const;
 
   // heads += sum_i r_i sigma(z_i) of panel p, for given z of a homogeneous network.
   void add_heads(const T* r, Index p, T* heads) const {

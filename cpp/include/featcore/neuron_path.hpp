@@ -11,6 +11,7 @@
 #include "featcore/crossing_search.hpp"
 #include "featcore/crossing_window.hpp"
 #include "featcore/eigen.hpp"
+#include "featcore/flow_event.hpp"
 #include "featcore/flow_samples.hpp"
 #include "featcore/neuron_series.hpp"
 #include "featcore/tied_samples.hpp"
@@ -19,16 +20,6 @@ namespace featcore {
 
 // Where a neuron is with respect to a sample.
 enum class Side : std::int8_t { inactive = -1, held = 0, active = 1 };
-
-// What happened to a pair.
-enum class EventKind : std::int8_t { off = -1, held = 0, on = 1 };
-
-struct FlowEvent {
-  double time;
-  Index neuron;
-  Index sample;
-  EventKind kind;
-};
 
 // What all neurons share on a step. The arrays belong to somebody else.
 struct StepView {

@@ -11,7 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "featcore/event_flow.hpp"
+#include "featcore/descent.hpp"
+#include "featcore/flow_stepper.hpp"
 #include "featcore/kernel.hpp"
 #include "featcore/objective.hpp"
 
@@ -83,8 +84,11 @@ struct RungeKuttaState {
 };
 
 template <class T>
-class RungeKutta {
+class RungeKutta final : public FlowStepper<T> {
  public:
+  using typename FlowStepper<T>::Step;
+  using typename FlowStepper<T>::Standing;
+
   // The samples must outlive the flow.
   RungeKutta(const NetworkView<T>& net, Activation activation, const Objective<T>& objective,
              const RungeKuttaOptions& options)
@@ -123,14 +127,13 @@ class RungeKutta {
     now_ = Panels<T>(NetworkView<T>{shape.m, shape.d, state_.W.data(), state_.a.data()});
   }
 
-  bool begin(const Team& team) {
+  bool begin(const Team& team) override {
     const bool good = evaluate(now_, field_now_, team, &squared_gradient_);
     state_.f = f_;
     return good;
   }
 
-  enum class Step { taken, underflow, non_finite };
-  Step step(const Team& team) {
+  Step step(const Team& team) override {
     double h = options_.step_size;
     if (adaptive()) h = state_.step > 0 ? state_.step : first_step();
     for (;;) {
@@ -149,8 +152,7 @@ class RungeKutta {
     }
   }
 
-  // Where the flow was at `time` within the last step taken.
-  FlowPoint<T> look(double time, const Team& team) {
+  FlowPoint<T> look(double time, const Team& team) override {
     const double h = last_step_;
     if (std::abs(time - state_.time) <= kSame * h || !(h > 0)) return point(state_);
     if (std::abs(time - before_.time) <= kSame * h) return point(before_);
@@ -160,20 +162,23 @@ class RungeKutta {
     return {{at_.shape.m, at_.shape.d, looked_W_.data(), at_.a.data()}, rest};
   }
 
-  // Outputs on the training samples at `time` within the last step taken.
-  void outputs(double time, const Team& team, T* f) {
+  void look_at_outputs(double time, const Team& team, T* f) override {
     kernel_.outputs(Panels<T>(look(time, team).net, team), team, f);
   }
 
   const RungeKuttaState<T>& state() const { return state_; }
-  FlowPoint<T> point(const RungeKuttaState<T>& state) const {
-    return {{now_.shape.m, now_.shape.d, state.W.data(), state.a.data()}, state.rest};
-  }
-  const FlowCounts& counts() const { return counts_; }
-  double time() const { return state_.time; }
-  double squared_gradient(const Team&) const { return squared_gradient_; }
-  const std::vector<FlowEvent>& events() const { return no_events_; }
+  FlowPoint<T> here() const override { return point(state_); }
+  const T* outputs() const override { return state_.f.data(); }
+  const FlowCounts& counts() const override { return counts_; }
+  double time() const override { return state_.time; }
+  double squared_gradient(const Team&) override { return squared_gradient_; }
+  const std::vector<FlowEvent>& events() const override { return no_events_; }
+  int looks() const override { return 4; }
 
+  Standing resumes_from(double time) const override {
+    const RungeKuttaState<T>& from = time < state_.time ? before_ : state_;
+    return {from.time, point(from)};
+  }
   RungeKuttaState<T> resumable(double time) const {
     if (!(time < state_.time)) return state_;
     RungeKuttaState<T> before = before_;
@@ -186,6 +191,10 @@ class RungeKutta {
   static constexpr double kSame = 1e-9;  // of a step: the same time but for rounding
 
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
+
+  FlowPoint<T> point(const RungeKuttaState<T>& state) const {
+    return {{now_.shape.m, now_.shape.d, state.W.data(), state.a.data()}, state.rest};
+  }
 
   bool adaptive() const { return !tableau_.error.empty(); }
 
