@@ -56,10 +56,11 @@ bool inputs_are_alike(Index n, Index d, const T* x) {
 // Orthonormal rows that span those of x, (rank, d), or nothing if there are more than `most`.
 // Gram-Schmidt with pivots, each vector orthogonalised twice. Rows count by their direction,
 // however short: what is left out is rounding of each row, not of the longest, and of double also
-// where T is float, whose numbers are what they are: 1e-7 of a row is no rounding. A zero x gives
-// one arbitrary vector.
+// where T is float, whose numbers are what they are: 1e-7 of a row is no rounding, unless `nothing`
+// says so. A zero x gives one arbitrary vector.
 template <class T>
-std::vector<T> span_basis(Index n, Index d, const T* x, Index most, const Team& whole_team) {
+std::vector<T> span_basis(Index n, Index d, const T* x, Index most, const Team& whole_team,
+                          double nothing = 64 * std::numeric_limits<double>::epsilon()) {
   constexpr Index kRows = 32;
   const Team team = whole_team.for_work(4.0 * static_cast<double>(n) * static_cast<double>(d));
   RowMatrix<double> rest = ConstRows<T>(x, n, d).template cast<double>();
@@ -69,7 +70,6 @@ std::vector<T> span_basis(Index n, Index d, const T* x, Index most, const Team& 
     if (length > 0) rest.row(i) = rest.row(i) / length;
     norms[static_cast<std::size_t>(i)] = length > 0 ? 1 : 0;
   }
-  constexpr double nothing = 64 * std::numeric_limits<double>::epsilon();
   RowMatrix<double> basis(0, d);
   Index rank = 0;
   while (true) {

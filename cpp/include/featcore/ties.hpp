@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "featcore/eigen.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
+#include "featcore/span.hpp"
 #include "featcore/weights.hpp"
 
 namespace featcore {
@@ -22,24 +24,27 @@ void put_back(const std::vector<Index>& tied, Index rank, const T* inside,
               const std::vector<double>& lengths, double near, T* w) {
   if (tied.empty() || std::all_of(w, w + rank, [](T value) { return value == T(0); })) return;
   const auto count = static_cast<Index>(tied.size());
-  ColMatrix<double> rows(count, rank);
+  std::vector<double> rows(static_cast<std::size_t>(count * rank));
   for (Index p = 0; p < count; ++p) {
     const Index i = tied[static_cast<std::size_t>(p)];
     for (Index k = 0; k < rank; ++k)
-      rows(p, k) = static_cast<double>(inside[i * rank + k]) / lengths[static_cast<std::size_t>(i)];
+      rows[static_cast<std::size_t>(p * rank + k)] =
+          static_cast<double>(inside[i * rank + k]) / lengths[static_cast<std::size_t>(i)];
   }
-  Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> solver;
+  Monitor quiet;  // this is the work of one thread of many
   // Rounding of the coordinates makes no direction of its own.
-  solver.setThreshold(near);
-  solver.compute(rows);
-  if (solver.rank() == rank) {
+  const std::vector<double> basis =
+      span_basis(count, rank, rows.data(), rank, Team(1, quiet), near);
+  if (static_cast<Index>(basis.size()) == rank * rank) {
     std::fill_n(w, rank, T(0));
     return;
   }
-  Vector<double> moved(rank);
-  for (Index k = 0; k < rank; ++k) moved(k) = static_cast<double>(w[k]);
-  moved -= solver.solve(rows * moved);
-  for (Index k = 0; k < rank; ++k) w[k] = static_cast<T>(moved(k));
+  std::vector<double> moved(w, w + rank);
+  for (auto q = basis.begin(); q != basis.end(); q += rank) {
+    const double along = std::inner_product(moved.begin(), moved.end(), q, 0.0);
+    for (Index k = 0; k < rank; ++k) moved[static_cast<std::size_t>(k)] -= along * q[k];
+  }
+  std::transform(moved.begin(), moved.end(), w, [](double value) { return static_cast<T>(value); });
 }
 
 }  // namespace detail
