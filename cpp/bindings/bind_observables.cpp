@@ -3,11 +3,6 @@
 #include "featcore/observables.hpp"
 #include "instances.hpp"
 
-namespace featcore {
-template const std::vector<ObservableEntry<double>>& observable_table();
-template const std::vector<ObservableEntry<float>>& observable_table();
-}  // namespace featcore
-
 namespace featcore::bindings {
 
 namespace {

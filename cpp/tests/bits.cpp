@@ -1,8 +1,6 @@
 // Prints what kernels compute, bit by bit. The serial and the parallel build must print the same.
 #include <cstdio>
 
-#include "featcore/descent.hpp"
-#include "featcore/forms.hpp"
 #include "featcore/spectrum.hpp"
 #include "problem.hpp"
 

@@ -10,8 +10,9 @@
 #include <vector>
 
 #include "featcore/activation.hpp"
-#include "featcore/kernel_tiles.hpp"
+#include "featcore/kernel.hpp"
 #include "featcore/objective.hpp"
+#include "instances.hpp"
 
 namespace featcore::testing {
 

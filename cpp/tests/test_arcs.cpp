@@ -3,7 +3,7 @@
 
 #include "check.hpp"
 #include "featcore/arcs.hpp"
-#include "featcore/kernel_tiles.hpp"
+#include "featcore/kernel.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

@@ -2,11 +2,18 @@
 
 #include "check.hpp"
 #include "featcore/descent.hpp"
-#include "featcore/forms.hpp"
+#include "featcore/form.hpp"
 #include "problem.hpp"
 
 using namespace featcore;
 using namespace featcore::testing;
+
+template <class T>
+static ChosenForm<T> primal_form(const Problem<T>& p, const Named& activation,
+                                 const SplitView<T>& split, const Team& team) {
+  return choose_form<T>("primal", p.net(), activation_by_name(activation.name, activation.slope),
+                        {split}, false, nullptr, team, [](const std::string&, double) {});
+}
 
 // A run with nothing left out: what it recorded, how it ended, and the network it left.
 template <class T>
@@ -86,8 +93,8 @@ struct Run {
     HookedRecorder<T> recorder(schedule, {column}, result.steps.data());
     if (on_row) recorder.hook = [&](std::int64_t step) { on_row(step, monitor); };
     const SplitView<T> split = p.split();
-    PrimalForm<T> form(p.net(), activation_by_name(activation.name, activation.slope), {split},
-                       false, Team(1, monitor));
+    const ChosenForm<T> chosen = primal_form(p, activation, split, Team(1, monitor));
+    Form<T>& form = *chosen.form;
     HookedForm<T> hooked(form, [&] {
       if (before_outputs) before_outputs(monitor);
     });
@@ -205,7 +212,8 @@ TEST(undo_is_exact) {
   const Problem<double> p = random_problem<double>(50, 4, 10);
   Monitor monitor;
   const Team team(2, monitor);
-  PrimalForm<double> form(p.net(), activation_by_name("relu", 0), {p.split()}, false, team);
+  const ChosenForm<double> chosen = primal_form(p, {"relu", 0}, p.split(), team);
+  Form<double>& form = *chosen.form;
   const double* f = form.outputs(0, team);
   const std::vector<double> before(f, f + p.n);
   form.step(p.y.data(), 0.7, {}, 0, false, team);

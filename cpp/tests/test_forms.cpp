@@ -2,8 +2,11 @@
 #include <memory>
 
 #include "check.hpp"
-#include "featcore/forms.hpp"
+#include "featcore/form.hpp"
 #include "featcore/gradient.hpp"
+#include "featcore/inputs.hpp"
+#include "featcore/products.hpp"
+#include "featcore/span.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

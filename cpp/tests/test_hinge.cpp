@@ -5,9 +5,9 @@
 
 #include "check.hpp"
 #include "featcore/flow.hpp"
-#include "featcore/flow_frames.hpp"
 #include "featcore/hinge_flow.hpp"
 #include "problem.hpp"
+#include "whole_frame.hpp"
 
 using namespace featcore;
 using namespace featcore::testing;
@@ -123,8 +123,8 @@ Ended follow(const Problem<double>& p, double end, int threads = 1, double slope
   options.max_events = 1 << 20;
   FlowTrace<double> trace;
   const std::vector<double> times;
-  WholeFrame<double> frame(p.net(), {ActivationKind::homogeneous, slope}, {p.split()}, false);
-  FlowRun<double> flow(stepper, frame, objectives, balances.data(), times, options, recorder,
+  const auto frame = whole_frame<double>(p, {ActivationKind::homogeneous, slope});
+  FlowRun<double> flow(stepper, *frame, objectives, balances.data(), times, options, recorder,
                        trace);
   Monitor monitor;
   Team(threads, monitor).together([&](const Team& team) { flow(team); });

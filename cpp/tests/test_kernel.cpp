@@ -2,7 +2,7 @@
 
 #include "check.hpp"
 #include "featcore/gradient.hpp"
-#include "featcore/kernel_tiles.hpp"
+#include "featcore/kernel.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

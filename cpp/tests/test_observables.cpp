@@ -1,7 +1,7 @@
 #include <set>
 
 #include "check.hpp"
-#include "featcore/forms.hpp"
+#include "featcore/form.hpp"
 #include "featcore/observables.hpp"
 #include "problem.hpp"
 
@@ -21,8 +21,9 @@ class Observed {
     split.clean_y = clean_y.data();
     const Activation which = activation_by_name(activation.name, activation.slope);
     Monitor monitor;
-    form_ = std::make_unique<PrimalForm<T>>(
-        p.net(), which, std::vector<SplitView<T>>{split, p.split()}, true, Team(1, monitor));
+    form_ = choose_form<T>("primal", p.net(), which, {split, p.split()}, true, nullptr,
+                           Team(1, monitor), [](const std::string&, double) {})
+                .form;
     objectives_ = {Objective<T>(spec, split), Objective<T>(spec, p.split())};
   }
 
@@ -50,7 +51,7 @@ class Observed {
  private:
   const Problem<T>& p_;
   std::vector<double> balance_;
-  std::unique_ptr<PrimalForm<T>> form_;
+  std::unique_ptr<Form<T>> form_;
   std::vector<Objective<T>> objectives_;
 };
 

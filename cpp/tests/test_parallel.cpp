@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "check.hpp"
-#include "featcore/kernel_tiles.hpp"
+#include "featcore/kernel.hpp"
 #include "featcore/parallel.hpp"
 #include "problem.hpp"
 

@@ -4,7 +4,6 @@
 #include "check.hpp"
 #include "featcore/event_flow.hpp"
 #include "featcore/flow.hpp"
-#include "featcore/flow_frames.hpp"
 #include "problem.hpp"
 
 using namespace featcore;

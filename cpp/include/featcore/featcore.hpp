@@ -4,6 +4,7 @@
 
 #include "featcore/activation.hpp"
 #include "featcore/descent.hpp"
+#include "featcore/eigensolvers.hpp"
 #include "featcore/event_flow.hpp"
 #include "featcore/flow.hpp"
 #include "featcore/flow_frames.hpp"

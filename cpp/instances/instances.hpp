@@ -1,6 +1,6 @@
-// Templates that several files use and that take long to compile are compiled once a module:
-// kernels in kernels.cpp, forms and frames, whose definitions others do not see, in forms.cpp,
-// observables in bind_observables.cpp.
+// Templates that several files use and that take long to compile are compiled once, in this folder:
+// a Python module has its own, and C++ tests share theirs. Of forms and frames others see
+// declarations only (form.hpp, flow_frame.hpp).
 #pragma once
 
 #include <vector>
