@@ -182,6 +182,24 @@ def test_where_both_sides_pull_the_same_way_it_stays_too():
     assert flow(network(W, net.a), AXES, y, 6.0).net.W[0, 0] > 0.1
 
 
+def test_terms_that_cancel_do_not_keep_it_where_both_sides_pull_the_same_way():
+    """Any rounding sends it there, by either side; what repels it keeps it, for want of a side."""
+    x = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0.7, 0.9, 0.3], [-0.7, 0.9, 0.3], [0, 0.5, -1.0]])
+    net, near = (network([[first, 0.7, -0.2]], [0.8]) for first in (0.0, 1e-13))
+    for labels, sign in (((1.0, -1.0), 1), ((-1.0, 1.0), -1)):
+        y = np.r_[labels, 1.0, 1.0, -1.0]
+        far, here, ahead = speeds(net, x, y, 0, 0)
+        assert min(sign * far, sign * ahead) > 0
+        assert abs(here) < 1e-15
+        for order in orders(5, np.random.default_rng(6)):
+            run = flow(net, x[order], y[order], 2.0)
+            assert sign * run.net.W[0, 0] > 0.05
+            assert gap(run.net, flow(near, x, y, 2.0).net) <= 1e-9
+    y = np.r_[1.0, 1.0, 1.0, 1.0, -1.0]
+    for order in orders(5, np.random.default_rng(7)):
+        assert abs(flow(net, x[order], y[order], 2.0).net.W[0, 0]) <= 1e-12
+
+
 def test_one_sample_alone_does_not_pull_either():
     y = np.array([1.0, -1.0, 1.0, -1.0])
     net = network([[0.0, 0.7, -0.2]], [0.8])
