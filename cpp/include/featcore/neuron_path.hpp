@@ -516,7 +516,7 @@ class NeuronPath {
     if (!held_.empty()) {
       head_sign_ = a_ > 0 ? 1 : -1;
       hold<L>();
-      resolve<L>(-1);
+      resolve<L>(-1, slope_ != 0 && norm_ == 0);
     }
   }
 
@@ -627,6 +627,7 @@ class NeuronPath {
     load_field<L>(still.sample, u);
     double size = 0;
     for (int l = 0; l < L; ++l) size += std::abs(u[l]);
+    if (way_through<L>(still) != 0) return std::min(limit, 0.0);
     if (size <= still.noise) return limit;
     if (s_ == -1 && std::abs(polynomial(u, L, s_)) > still.noise) return std::min(limit, 0.0);
     series_.local_polynomial(u, here);
@@ -637,6 +638,38 @@ class NeuronPath {
       first = first_below<L>(gap, first);
     }
     return first;
+  }
+
+  // Where both sides lead if they lead the same way, 0 otherwise. Then rest is rest to the last
+  // digit only: a field of terms that cancel would not be 0 to rounding, one without terms is.
+  template <int L>
+  double way_through(const Still& still) {
+    const Index b = still.sample;
+    Terms u, all, far;
+    load_field<L>(b, u);
+    terms::load(jump(b), all);
+    terms::load(far_part(b), far);
+    const double squared = samples_->norm(b) * samples_->norm(b);
+    const double here = head_sign_ * polynomial(u, L, s_);
+    const double beyond = here - head_sign_ * squared * polynomial(far, L, s_);
+    const double before = here + head_sign_ * squared * polynomial(all - far, L, s_);
+    const double doubt = noise(still);
+    if (before > doubt && beyond > doubt && pulled_at_all(b)) return 1;
+    if (before < -doubt && beyond < -doubt && pulled_at_all(b)) return -1;
+    return 0;
+  }
+
+  // Whether any sample that is not off has a product with line b.
+  bool pulled_at_all(Index b) const {
+    for (Index u = 0; u < samples_->n(); ++u) {
+      const T side = side_.data()[u];
+      bool pulls = slope_ != 0 || side > T(0);
+      if (!pulls && side < T(0))
+        for (int l = 0; l < view_->terms; ++l) pulls = pulls || far_part(u)[l] != 0;
+      if (pulls && samples_->meet(u, b)) return true;
+    }
+    return std::any_of(held_.begin(), held_.end(),
+                       [&](const Held& held) { return samples_->meet(held.sample, b); });
   }
 
   // First tau < limit from which the polynomial is negative.
@@ -734,17 +767,17 @@ class NeuronPath {
       head_sign_ = -head_sign_;
       if (held_.empty()) return;
     }
+    norm_ = std::sqrt(squared_norm_of_w());
     if (event.kind == Event::pull) {
       leave<L>(event.sample);
-      if (held_.empty()) return;
+      if (held_.empty() && norm_ > 0) return;
     }
-    norm_ = std::sqrt(squared_norm_of_w());
     const Index crossing = event.kind == Event::crossing ? event.sample : -1;
     find_ties(crossing);
     if (crossing >= 0 && ties_.size() == 1 && held_.empty())
       pass<L>(crossing);
     else
-      resolve<L>(crossing);
+      resolve<L>(crossing, slope_ != 0 && norm_ == 0 && event.kind != Event::pull);
   }
 
   // Line b and all others that are pulled away go to the sides where the field leads that they have
@@ -756,11 +789,16 @@ class NeuronPath {
     for (const Still& still : still_) {
       Terms u;
       load_field<L>(still.sample, u);
-      const double pull = head_sign_ * polynomial(u, L, s_);
-      if (still.sample != b && std::abs(pull) <= noise(still))
-        left.push_back(still);
-      else
-        (pull > 0 ? near : far).push_back(still.sample);
+      double pull = head_sign_ * polynomial(u, L, s_);
+      if (std::abs(pull) <= noise(still)) {
+        const double way = way_through<L>(still);
+        if (way == 0 && still.sample != b) {
+          left.push_back(still);
+          continue;
+        }
+        if (way != 0) pull = way;
+      }
+      (pull > 0 ? near : far).push_back(still.sample);
     }
     still_.swap(left);
     const auto move = [&](Index i, bool on) {
@@ -933,9 +971,10 @@ class NeuronPath {
     return now != 0 ? polynomial(held.coefficient, L, s_) / now : 0.0;
   }
 
-  // Who is held, on or off from now on, of those on their hyperplanes.
+  // Who is held, on or off from now on, of those on their hyperplanes. `from_zero`: in w = 0, where
+  // sides are what they were before.
   template <int L>
-  void resolve(Index crossing) {
+  void resolve(Index crossing, bool from_zero) {
     free_repelling<L>();
     find_ties(crossing);
     tied_.clear();
@@ -961,7 +1000,7 @@ class NeuronPath {
     for (Index p = 0; p < count; ++p)
       base(p) = off.dot(ConstVector<double>(samples_->row(tied_[at(p)]), off.size()));
     const TiedSamples samples = samples_at(tied_);
-    samples.choose(base, jumps, head_sign_, slope_ != 0 && norm_ == 0, status, share);
+    samples.choose(base, jumps, head_sign_, from_zero, status, share);
     take<L>(status, share);
     // Samples in the span of those held stay where these do, and others may stay for want of a
     // field: what rounding makes of that is no event.
