@@ -182,6 +182,15 @@ def test_where_both_sides_pull_the_same_way_it_stays_too():
     assert flow(network(W, net.a), AXES, y, 6.0).net.W[0, 0] > 0.1
 
 
+def test_orthogonal_samples_do_not_pull():
+    """As on the points of a cube: not on an axis, but the products are 0 to the last digit."""
+    x = np.array([[1.0, 1.0], [-1.0, -1.0], [-1.0, 1.0]])
+    net = network([[-0.5, 0.5]], [0.5])
+    for labels in ((1.0, -1.0), (-1.0, 1.0), (1.0, 1.0), (-1.0, -1.0)):
+        run = check(net, x, np.r_[labels, 1.0], 2.0, np.random.default_rng(8))
+        assert abs(run.net.W.sum()) <= 1e-15
+
+
 def test_terms_that_cancel_do_not_keep_it_where_both_sides_pull_the_same_way():
     """Any rounding sends it there, by either side; what repels it keeps it, for want of a side."""
     x = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0.7, 0.9, 0.3], [-0.7, 0.9, 0.3], [0, 0.5, -1.0]])
