@@ -91,14 +91,15 @@ class FlowSamples {
   void each_member(Index u, Body&& body) const {
     for (Index k = starts_[size(u)]; k < starts_[size(u + 1)]; ++k) body(members_[size(k)]);
   }
-  // Whether lines u and b differ from 0 in an input that they share: if not, products are no sums
-  // that cancel but 0.
+  // Whether lines u and b have a product, as they were given: where numbers are whole, say, what is
+  // orthogonal is so to the last digit.
   bool meet(Index u, Index b) const {
     const T* x = given_.x + members_[size(starts_[size(u)])] * given_.d;
     const T* y = given_.x + members_[size(starts_[size(b)])] * given_.d;
+    double sum = 0;
     for (Index k = 0; k < given_.d; ++k)
-      if (x[k] != T(0) && y[k] != T(0)) return true;
-    return false;
+      sum += static_cast<double>(x[k]) * static_cast<double>(y[k]);
+    return sum != 0;
   }
   // Whether some sample is on the far side of its line.
   bool mirrored() const { return mirrored_; }
