@@ -81,6 +81,8 @@ class EventFlow final : public FlowStepper<T> {
         residuals_(n_ * kTerms),
         refitted_(n_ * kTerms),
         jumps_(samples_.n() * kTerms),
+        rests_(samples_.n() * kTerms),
+        sizes_(samples_.padded_d()),
         off_(kTerms * samples_.padded_d()),
         on_(kTerms * samples_.padded_d()),
 
@@ -150,7 +152,10 @@ class EventFlow final : public FlowStepper<T> {
                                                               options_.zero > 0 ? d_ : 0));
               for (Index u = 0; u < lines; ++u) {
                 const T zu = z.data()[row * padded + u];
-                if (zu > least * samples_.norms()[u]) state_.sides[size(j * lines + u)] = 1;
+                const T norm = samples_.norms()[u];
+                Side side = zu > 0 ? Side::active : Side::inactive;
+                if (std::abs(zu) <= least * norm && norm > 0) side = Side::still;
+                state_.sides[size(j * lines + u)] = static_cast<std::int8_t>(side);
                 sums[u] += a * (zu > 0 ? zu : static_cast<T>(slope_) * zu);
                 if (samples_.mirrored()) sums[padded + u] += a * zu;
               }
@@ -431,24 +436,33 @@ class EventFlow final : public FlowStepper<T> {
     }
   }
 
-  // The jumps of v at the hyperplanes, and v on either side of all of them, from the residuals.
+  // The jumps of v at the hyperplanes, and v on either side of all of them, from the residuals. (At
+  // rest on a hyperplane v lacks what the samples on its far side give: they are off, too.)
   void find_jumps() {
     const Index padded_d = samples_.padded_d();
     std::fill_n(off_.data(), off_.size(), 0.0);
     std::fill_n(on_.data(), on_.size(), 0.0);
+    std::fill_n(rests_.data(), rests_.size(), 0.0);
+    std::fill_n(sizes_.data(), sizes_.size(), 0.0);
     for (Index u = 0; u < samples_.n(); ++u) {
       double off[kTerms] = {};
       double* jump = jumps_.data() + u * kTerms;
+      double* rest = rests_.data() + u * kTerms;
       std::fill_n(jump, kTerms, 0.0);
+      double all = 0;
       samples_.each_member(u, [&](Index i) {
         const double factor = samples_.factor(i);
         const double* r = residuals_.data() + i * kTerms;
         for (int l = 0; l < grid_.terms(); ++l) {
+          const double gain = (1 - slope_) * std::abs(factor) * r[l];
           off[l] += (factor > 0 ? slope_ : 1.0) * factor * r[l];
-          jump[l] += (1 - slope_) * std::abs(factor) * r[l];
+          jump[l] += gain;
+          if (factor < 0) rest[l] += gain;
+          all += std::abs(factor * r[l]);
         }
       });
       const double* x = samples_.row(u);
+      for (Index k = 0; k < padded_d; ++k) sizes_.data()[k] += all * std::abs(x[k]);
       for (int l = 0; l < grid_.terms(); ++l)
         for (Index k = 0; k < padded_d; ++k) {
           off_.data()[l * padded_d + k] += off[l] * x[k];
@@ -465,6 +479,9 @@ class EventFlow final : public FlowStepper<T> {
     view.rates = {0.5 * scaled(h), options_.rates.W, options_.rates.a, options_.rates.W * decay,
                   options_.rates.a * decay};
     view.jumps = jumps_.data();
+    view.rests = rests_.data();
+    view.sizes = sizes_.data();
+    view.doubt = options_.rtol + options_.atol;
     view.off = off_.data();
     view.on = on_.data();
     view.points = points_.data();
@@ -669,10 +686,8 @@ class EventFlow final : public FlowStepper<T> {
         const EventKind kind = event.kind;
         samples_.each_member(event.sample, [&](Index i) {
           event.sample = i;
-          event.kind = samples_.factor(i) > 0
-                           ? kind
-                           : static_cast<EventKind>(-static_cast<std::int8_t>(kind));
-          step_events_.push_back(event);
+          event.kind = event_of(kind, samples_.factor(i) < 0);
+          if (event.kind != EventKind::none) step_events_.push_back(event);
         });
       }
     std::stable_sort(step_events_.begin(), step_events_.end(),
@@ -745,7 +760,7 @@ class EventFlow final : public FlowStepper<T> {
   Buffer<T> sums_;                    // (chunks, points - 1, 1 or 2, lines)
   Buffer<T> f_, r_;                   // (points, n)
   Buffer<double> residuals_, refitted_;
-  Buffer<double> jumps_, off_, on_;
+  Buffer<double> jumps_, rests_, sizes_, off_, on_;
   std::vector<double> points_;
   std::vector<std::vector<FlowEvent>> events_;  // of a sweep, by chunk
   std::vector<FlowEvent> step_events_;

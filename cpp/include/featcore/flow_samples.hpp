@@ -26,7 +26,8 @@ class FlowSamples {
 
   // `given`: the same samples before their coordinates were changed. Rounding of the change would
   // take some off their lines.
-  FlowSamples(const SplitView<T>& split, const SplitView<T>& given) : whole_d_(split.d) {
+  FlowSamples(const SplitView<T>& split, const SplitView<T>& given)
+      : given_(given), whole_d_(split.d) {
     find_inputs(split);
     find_lines(given);
     // NOLINTBEGIN(cppcoreguidelines-prefer-member-initializer): inputs and lines are found first
@@ -89,6 +90,16 @@ class FlowSamples {
   template <class Body>
   void each_member(Index u, Body&& body) const {
     for (Index k = starts_[size(u)]; k < starts_[size(u + 1)]; ++k) body(members_[size(k)]);
+  }
+  // Whether lines u and b have a product, as they were given: where numbers are whole, say, what is
+  // orthogonal is so to the last digit.
+  bool meet(Index u, Index b) const {
+    const T* x = given_.x + members_[size(starts_[size(u)])] * given_.d;
+    const T* y = given_.x + members_[size(starts_[size(b)])] * given_.d;
+    double sum = 0;
+    for (Index k = 0; k < given_.d; ++k)
+      sum += static_cast<double>(x[k]) * static_cast<double>(y[k]);
+    return sum != 0;
   }
   // Whether some sample is on the far side of its line.
   bool mirrored() const { return mirrored_; }
@@ -289,6 +300,7 @@ class FlowSamples {
   static constexpr int kMostPanels = kVectorBytes == 64 ? 2 : 1;
   static constexpr int kMostRows = 6;
 
+  SplitView<T> given_;
   Index whole_d_;
   Index n_ = 0;
   Index d_ = 0;

@@ -18,8 +18,9 @@
 
 namespace featcore {
 
-// Where a neuron is with respect to a sample.
-enum class Side : std::int8_t { inactive = -1, held = 0, active = 1 };
+// Where a neuron is with respect to a line of samples: beyond its hyperplane, held on it, before
+// it, or at rest on it with none of its samples active (relu'(0) = 0), those of -x neither.
+enum class Side : std::int8_t { still = -2, inactive = -1, held = 0, active = 1 };
 
 // What all neurons share on a step. The arrays belong to somebody else.
 struct StepView {
@@ -27,11 +28,16 @@ struct StepView {
   NeuronRates rates;
   // (n, kTerms), powers of s: what v gains along x_i where z_i turns positive
   const double* jumps = nullptr;
+  // (n, kTerms): and where z_i is 0 and no sample of the line active, instead of negative
+  const double* rests = nullptr;
+  const double* sizes = nullptr;   // (padded_d): the sum of |r_i| |x_i|, of which v is a part
   const double* off = nullptr;     // (terms, padded_d): v with no sample active
   const double* on = nullptr;      // and with all
   const double* points = nullptr;  // increasing, in (-1, end]
   int point_count = 0;
   double end = 1;
+  // How far off the residuals may be, relative to their sizes; at s = -1 they are not.
+  double doubt = 0;
   // Whether what is left of a zero z may be on either side: at the start, in turned coordinates.
   bool blurred = false;
 };
@@ -120,8 +126,10 @@ class NeuronPath {
   static constexpr Index kMostFollowed = 256;  // crossings of a window
   // Of the weight at the start: what is left of it is rounding.
   static constexpr double kRest = 1e-13;
-  // Of the largest jump: a field that is rounding.
+  // Of the largest jump, or of all that v is made of: a field that is rounding.
   static constexpr double kStill = 64 * std::numeric_limits<double>::epsilon();
+  // And where the roundings of residuals are those of T.
+  static constexpr double kNoise = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
 
   struct Held {
     Index sample;
@@ -129,8 +137,14 @@ class NeuronPath {
     double slack = 0;   // what its share began outside, by rounding of nearly dependent samples
   };
 
+  struct Still {
+    Index sample;
+    double noise;  // a field that is rounding where the residuals are
+    double doubt;  // and on the way
+  };
+
   struct Event {
-    enum Kind { none, crossing, release, head };
+    enum Kind { none, crossing, release, head, pull };
     Kind kind = none;
     double tau = 0;
     Index sample = -1;
@@ -178,10 +192,11 @@ class NeuronPath {
         event.kind = Event::head;
       }
       event.tau = reach;
-      find_event<L>(reach, event);
+      find_event<L>(event);
       const bool last = whole && event.kind == Event::none;
       pour<L>(event.tau, last, f, point);
-      if (wide && event.kind == Event::crossing && held_.empty() && open_window<L>(event, reach)) {
+      const bool plain = event.kind == Event::crossing && held_.empty() && still_.empty();
+      if (wide && plain && open_window<L>(event, reach)) {
         count += follow_window<L>(event, point);
       } else {
         advance<L>(event);
@@ -204,6 +219,8 @@ class NeuronPath {
     *a_end = static_cast<T>(a_);
     measure<L>();
     for (Index i = 0; i < n; ++i) sides_end[i] = static_cast<std::int8_t>(side_.data()[i]);
+    for (const Still& still : still_)
+      sides_end[still.sample] = static_cast<std::int8_t>(Side::still);
     return finite;
   }
 
@@ -294,22 +311,26 @@ class NeuronPath {
 
   double squared_norm_of_w() const { return dot(w_, w_, samples_->padded_d()); }
 
+  // Lines whose hyperplanes w stays on.
+  Index pinned() const { return static_cast<Index>(held_.size() + still_.size()); }
+
   bool held_at_zero() const {
-    return !held_.empty() && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_;
+    return pinned() > 0 && squared_norm_of_w() <= kRest * kRest * start_norm_ * start_norm_;
   }
 
-  // Whether the held samples leave w a line, on which another sample is met in w = 0 alone. (What
-  // is left of w there is rounding of all that it has been, which may be more than it was of late.)
+  // Whether these leave w a line, on which another sample is met in w = 0 alone. (What is left of w
+  // there is rounding of all that it has been, which may be more than it was of late.)
   bool on_a_line() const {
     constexpr double kNear = 1e-8;
     const double size = start_norm_ + std::abs(a_);
-    return !held_.empty() && static_cast<Index>(held_.size()) >= samples_->d() - 1 &&
+    return pinned() > 0 && pinned() >= samples_->d() - 1 &&
            squared_norm_of_w() <= kNear * kNear * size * size;
   }
 
   // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
   void rest() {
     held_.clear();
+    still_.clear();
     std::fill_n(w_, (kTerms + 1) * samples_->padded_d(), 0.0);   // and V
     std::fill_n(z_, (kTerms + 1) * samples_->padded_n(), T(0));  // and U
     for (Index i = 0; i < samples_->n(); ++i) side_.data()[i] = T(-1);
@@ -362,6 +383,7 @@ class NeuronPath {
   }
 
   const double* jump(Index i) const { return view_->jumps + i * kTerms; }
+  const double* far_part(Index i) const { return view_->rests + i * kTerms; }
   double* directions() { return V_; }
   double* direction(int l) { return V_ + l * samples_->padded_d(); }
   T* field(int l) { return U_ + l * samples_->padded_n(); }
@@ -444,9 +466,12 @@ class NeuronPath {
   void start(const std::int8_t* sides) {
     const Index n = samples_->n();
     held_.clear();
+    still_.clear();
     for (Index i = 0; i < n; ++i) {
-      side_.data()[i] = static_cast<T>(sides[i]);
-      if (sides[i] == 0) held_.push_back({i, Terms{}, 0.0});
+      const auto side = static_cast<Side>(sides[i]);
+      side_.data()[i] = side == Side::still ? T(0) : static_cast<T>(sides[i]);
+      if (side == Side::held) held_.push_back({i, Terms{}, 0.0});
+      if (side == Side::still) still_.push_back(at_rest(i));
     }
     norm_ = start_norm_ = std::sqrt(squared_norm_of_w());
     for (Index i = 0; i < n; ++i) {
@@ -456,6 +481,7 @@ class NeuronPath {
       const bool beyond = side * z < T(0) || view_->blurred;
       if (side == T(0) || (beyond && std::abs(static_cast<double>(z)) <= blur(i))) z = T(0);
     }
+    if (!still_.empty()) settle_at_rest<L>();
     for (Terms& terms : M_) terms = Terms{};
     Q_ = Terms{};
     const Index padded = samples_->padded_d();
@@ -466,12 +492,38 @@ class NeuronPath {
     if (!held_.empty()) {
       head_sign_ = a_ > 0 ? 1 : -1;
       hold<L>();
-      resolve<L>(-1);
+      resolve<L>(-1, slope_ != 0 && norm_ == 0);
     }
   }
 
   // What rounding may leave of a z that is zero.
   double blur(Index i) const { return kBlur * norm_ * samples_->norm(i); }
+
+  Still at_rest(Index i) const {
+    double size = 0;
+    for (Index k = 0; k < samples_->d(); ++k)
+      size += view_->sizes[k] * std::abs(samples_->row(i)[k]);
+    return {i, kNoise * size, (kNoise + view_->doubt) * size};
+  }
+  // Of a field, now.
+  double noise(const Still& still) const { return s_ == -1 ? still.noise : still.doubt; }
+
+  // A line at rest takes from v what the samples on its far side give. Inputs along which v is then
+  // rounding, of sums that vanish, do not move: an axis of its own keeps its 0 to the last digit.
+  template <int L>
+  void settle_at_rest() {
+    for (const Still& still : still_) {
+      Terms change;
+      terms::load(far_part(still.sample), change);
+      add<L>(still.sample, change);
+    }
+    for (Index k = 0; k < samples_->d(); ++k) {
+      double size = 0;
+      for (int l = 0; l < L; ++l) size += std::abs(direction(l)[k]);
+      if (size > kStill * view_->sizes[k]) continue;
+      for (int l = 0; l < L; ++l) direction(l)[k] = 0;
+    }
+  }
 
   static double dot(const double* p, const double* q, Index count) {
     D::Vector sum{};
@@ -509,9 +561,14 @@ class NeuronPath {
 
   // The first event before event.tau; what event holds already comes last.
   template <int L>
-  void find_event(double reach, Event& event) {
+  void find_event(Event& event) {
     if (view_->rates.W == 0) return;
-    const auto found = search_.template first<L>(rows(), series_, reach);
+    if (head_sign_ != 0)
+      for (const Still& still : still_) {
+        const double tau = first_pull<L>(still, event.tau);
+        if (tau < event.tau) event = {Event::pull, tau, still.sample};
+      }
+    const auto found = search_.template first<L>(rows(), series_, event.tau);
     if (found.sample >= 0) event = {Event::crossing, found.tau, found.sample};
     for (const Held& held : held_) {
       const double tau = first_release<L>(held, event.tau);
@@ -534,19 +591,75 @@ class NeuronPath {
       const double now = polynomial(r, L, s_);
       const double inside = (now > 0) == (bound == 0) ? 1 : -1;
       here[0] += inside * (kRelease + held.slack) * std::abs(now);
-      roots_.clear();
-      real_roots(here, L, first, roots_);
-      double low = 0;
-      for (std::size_t k = 0; k <= roots_.size(); ++k) {
-        const double high = k < roots_.size() ? roots_[k] : first;
-        if (inside * polynomial(here, L, 0.5 * (low + high)) < 0) {
-          first = std::min(first, low);
-          break;
-        }
-        low = high;
-      }
+      first = first_below<L>(inside * here, first);
     }
     return first;
+  }
+
+  // First tau < limit from which the field of a line that rests on its hyperplane pulls it away.
+  template <int L>
+  double first_pull(const Still& still, double limit) {
+    Terms u, here;
+    load_field<L>(still.sample, u);
+    double size = 0;
+    for (int l = 0; l < L; ++l) size += std::abs(u[l]);
+    if (way_through<L>(still) != 0) return std::min(limit, 0.0);
+    if (size <= still.noise) return limit;
+    if (s_ == -1 && std::abs(polynomial(u, L, s_)) > still.noise) return std::min(limit, 0.0);
+    series_.local_polynomial(u, here);
+    double first = limit;
+    for (const double sign : {1.0, -1.0}) {
+      Terms gap = sign * here;
+      gap[0] += still.doubt;
+      first = first_below<L>(gap, first);
+    }
+    return first;
+  }
+
+  // Where both sides lead if they lead the same way, 0 otherwise. Then rest is rest to the last
+  // digit only: a field of terms that cancel would not be 0 to rounding, one without terms is.
+  template <int L>
+  double way_through(const Still& still) {
+    const Index b = still.sample;
+    Terms u, all, far;
+    load_field<L>(b, u);
+    terms::load(jump(b), all);
+    terms::load(far_part(b), far);
+    const double squared = samples_->norm(b) * samples_->norm(b);
+    const double here = head_sign_ * polynomial(u, L, s_);
+    const double beyond = here - head_sign_ * squared * polynomial(far, L, s_);
+    const double before = here + head_sign_ * squared * polynomial(all - far, L, s_);
+    const double doubt = noise(still);
+    if (before > doubt && beyond > doubt && pulled_at_all(b)) return 1;
+    if (before < -doubt && beyond < -doubt && pulled_at_all(b)) return -1;
+    return 0;
+  }
+
+  // Whether any sample that is not off has a product with line b.
+  bool pulled_at_all(Index b) const {
+    for (Index u = 0; u < samples_->n(); ++u) {
+      const T side = side_.data()[u];
+      bool pulls = slope_ != 0 || side > T(0);
+      if (!pulls && side < T(0))
+        for (int l = 0; l < view_->terms; ++l) pulls = pulls || far_part(u)[l] != 0;
+      if (pulls && samples_->meet(u, b)) return true;
+    }
+    return std::any_of(held_.begin(), held_.end(),
+                       [&](const Held& held) { return samples_->meet(held.sample, b); });
+  }
+
+  // First tau < limit from which the polynomial is negative.
+  template <int L>
+  double first_below(const Terms& here, double limit) {
+    roots_.clear();
+    real_roots(here, L, limit, roots_);
+    double low = 0;
+    for (std::size_t k = 0; k <= roots_.size(); ++k) {
+      const double high = k < roots_.size() ? roots_[k] : limit;
+      if (polynomial(here, L, 0.5 * (low + high)) < 0) return std::min(limit, low);
+      low = high;
+    }
+    return limit;
   }
 
   // Adds a sigma(z_i) at the points up to tau, or at all that are left.
@@ -609,6 +722,7 @@ class NeuronPath {
     move_scalars<L>(here, event.tau);
     if (event.kind == Event::head) a_ = 0;
     for (const Held& held : held_) z_[held.sample] = T(0);
+    for (const Still& still : still_) z_[still.sample] = T(0);
     if (event.kind == Event::crossing) z_[event.sample] = T(0);
   }
 
@@ -630,12 +744,69 @@ class NeuronPath {
       if (held_.empty()) return;
     }
     norm_ = std::sqrt(squared_norm_of_w());
+    if (event.kind == Event::pull) {
+      leave<L>(event.sample);
+      if (held_.empty() && norm_ > 0) return;
+    }
     const Index crossing = event.kind == Event::crossing ? event.sample : -1;
     find_ties(crossing);
     if (crossing >= 0 && ties_.size() == 1 && held_.empty())
       pass<L>(crossing);
     else
-      resolve<L>(crossing);
+      resolve<L>(crossing, slope_ != 0 && norm_ == 0 && event.kind != Event::pull);
+  }
+
+  // Line b and all others that are pulled away go to the sides where the field leads that they have
+  // in common: as a small step of Euler's method does, in whatever order they are.
+  template <int L>
+  void leave(Index b) {
+    std::vector<Index> near, far;
+    std::vector<Still> left;
+    for (const Still& still : still_) {
+      Terms u;
+      load_field<L>(still.sample, u);
+      double pull = head_sign_ * polynomial(u, L, s_);
+      if (std::abs(pull) <= noise(still)) {
+        const double way = way_through<L>(still);
+        if (way == 0 && still.sample != b) {
+          left.push_back(still);
+          continue;
+        }
+        if (way != 0) pull = way;
+      }
+      (pull > 0 ? near : far).push_back(still.sample);
+    }
+    still_.swap(left);
+    const auto move = [&](Index i, bool on) {
+      Terms before, after{};
+      terms::load(far_part(i), before);
+      if (on) terms::load(jump(i), after);
+      add<L>(i, after - before);
+      side_.data()[i] = on ? T(1) : T(-1);
+      note(i, on ? EventKind::near : EventKind::far);
+    };
+    for (const Index i : near) move(i, true);
+    for (const Index i : far) move(i, false);
+  }
+
+  // Held samples that have begun to repel, where the head has changed its sign: as at the start.
+  template <int L>
+  void free_repelling() {
+    std::vector<Held> attracting;
+    for (const Held& held : held_) {
+      Terms all;
+      terms::load(jump(held.sample), all);
+      if (!(head_sign_ * polynomial(all, L, s_) > 0)) {
+        attracting.push_back(held);
+        continue;
+      }
+      Terms none;
+      terms::load(far_part(held.sample), none);
+      add<L>(held.sample, none - held.coefficient);
+      still_.push_back(at_rest(held.sample));
+      note(held.sample, EventKind::none);
+    }
+    held_.swap(attracting);
   }
 
   // Samples whose z is zero to rounding, besides those held.
@@ -776,9 +947,11 @@ class NeuronPath {
     return now != 0 ? polynomial(held.coefficient, L, s_) / now : 0.0;
   }
 
-  // Who is held, on or off from now on, of those on their hyperplanes.
+  // Who is held, on or off from now on, of those on their hyperplanes. `from_zero`: in w = 0, where
+  // sides are what they were before.
   template <int L>
-  void resolve(Index crossing) {
+  void resolve(Index crossing, bool from_zero) {
+    free_repelling<L>();
     find_ties(crossing);
     tied_.clear();
     for (const Held& held : held_) tied_.push_back(held.sample);
@@ -803,7 +976,7 @@ class NeuronPath {
     for (Index p = 0; p < count; ++p)
       base(p) = off.dot(ConstVector<double>(samples_->row(tied_[at(p)]), off.size()));
     const TiedSamples samples = samples_at(tied_);
-    samples.choose(base, jumps, head_sign_, slope_ != 0 && norm_ == 0, status, share);
+    samples.choose(base, jumps, head_sign_, from_zero, status, share);
     take<L>(status, share);
     // Samples in the span of those held stay where these do, and others may stay for want of a
     // field: what rounding makes of that is no event.
@@ -895,6 +1068,7 @@ class NeuronPath {
   CrossingWindow<T> window_;
   std::vector<Index> ties_, tied_;
   std::vector<Held> held_;
+  std::vector<Still> still_;
   std::vector<double> roots_;
 };
 

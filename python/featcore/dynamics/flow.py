@@ -76,7 +76,8 @@ def flow(
 
     For ReLU and leaky ReLU crossings, where a neuron's hyperplane passes a sample and the field jumps, are located
     rather than stepped over. Where the field points back to the hyperplane from both sides the neuron stays on it
-    (it slides), as Filippov's solution does; where it points away from both, it goes to the inactive side.
+    (it slides), as Filippov's solution does. Where it points away from both a neuron can only have started, with
+    z = 0 exactly: relu'(0) = 0 for all such samples, and it goes where the field of the others leads, or stays.
 
     Parameters
     ----------
