@@ -68,7 +68,6 @@ class HingeFlow {
   Step step(const Team& team) {
     const Step step = core_.step(team);
     if (step != Step::taken) return step;
-    std::swap(carried(before_), carried(state_));
     before_.W = state_.W;
     before_.a = state_.a;
     before_.f = state_.f;
@@ -106,7 +105,11 @@ class HingeFlow {
 
   // From where a run that was at `time` goes on with the same steps: the end of the last step, or,
   // within it, its start.
-  HingeFlowState<T> resumable(double time) const { return time < state_.time ? before_ : state_; }
+  HingeFlowState<T> resumable(double time) const {
+    HingeFlowState<T> state = time < state_.time ? before_ : state_;
+    carried(state) = core_.resumable(time);
+    return state;
+  }
 
  private:
   static HingeState& carried(HingeFlowState<T>& state) { return state; }
@@ -143,7 +146,8 @@ class HingeFlow {
 
   Index m_, d_;
   HingeCore core_;
-  HingeFlowState<T> state_, before_, looked_;
+  HingeFlowState<T> state_;
+  HingeFlowState<T> before_, looked_;  // W, a and f of them
   std::vector<double> f_;
 };
 
