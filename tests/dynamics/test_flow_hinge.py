@@ -9,6 +9,7 @@ import pytest
 from _hinge_oracle import flow as oracle
 from _hinge_problems import (
     CASES,
+    DEPENDENT_SEEDS,
     END,
     EULER_ERROR,
     EULER_STEPS,
@@ -33,7 +34,10 @@ from _hinge_problems import (
     TIED_ERROR,
     TIED_FLOOR,
     TIED_STEPS,
+    UNIT_SEEDS,
+    UNITS,
     case,
+    dependent,
     generic,
     small,
     tangled,
@@ -99,8 +103,10 @@ def test_cases_agree_with_the_oracle(name):
 @pytest.mark.parametrize("seed", [seed for seed in SEEDS if tied(seed)])
 def test_euler_tends_to_the_flow_where_events_come_together(seed):
     """Samples that are equal, opposite or on one line: too much at once for the oracle."""
-    p = small(seed)
-    net, data = network(p)
+    check_against_euler(*network(small(seed)))
+
+
+def check_against_euler(net, data):
     run = fc.flow(net, data, "hinge", t_end=TIED_END, record=NOTHING)
     errors = []
     for step in TIED_STEPS:
@@ -109,6 +115,19 @@ def test_euler_tends_to_the_flow_where_events_come_together(seed):
         errors.append(gap(euler, run.net.W, run.net.a))
     assert errors[-1] <= TIED_ERROR
     assert errors[-1] <= errors[0] / 4 + TIED_FLOOR
+
+
+@pytest.mark.parametrize("seed", DEPENDENT_SEEDS)
+def test_euler_tends_to_the_flow_where_samples_depend_on_each_other(seed):
+    p = dependent(seed)
+    net, data = network(p)
+    if seed // 4 % 2:  # to have one way to go
+        rng = np.random.default_rng([12, seed])
+        shift_W, shift_a = rng.standard_normal(p.W.shape), rng.standard_normal(p.a.shape)
+        net = fc.TwoLayerNet(
+            p.W + TANGLED_SHIFT * shift_W, p.a + TANGLED_SHIFT * shift_a, net.activation
+        )
+    check_against_euler(net, data)
 
 
 @pytest.mark.parametrize("seed", [seed for seed in ORACLE_SEEDS if not tied(seed)])
@@ -126,7 +145,15 @@ def test_small_problems_agree_with_the_oracle(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_small_problems_end_with_every_sample_satisfied_or_say_why_not(seed):
-    p = small(seed)
+    check_end(small(seed))
+
+
+@pytest.mark.parametrize("seed", DEPENDENT_SEEDS)
+def test_samples_that_depend_on_each_other_are_satisfied_or_it_says_why_not(seed):
+    check_end(dependent(seed))
+
+
+def check_end(p):
     net, data = network(p)
     run = fc.flow(net, data, "hinge", t_end=END, record=NOTHING)
     margins = p.y * outputs(run.net, p.x, p.slope)
@@ -416,6 +443,36 @@ def test_a_hundred_neurons_on_a_hundred_samples():
     assert run.outcome.status == "stationary"
     assert run.outcome.drift < 1e-12
     assert (data.y * outputs(run.net, data.x) >= 1 - MARGIN).all()
+
+
+@pytest.mark.parametrize("seed", UNIT_SEEDS)
+@pytest.mark.parametrize("k", UNITS)
+@pytest.mark.parametrize("shared", [True, False], ids=["both_layers", "first_layer"])
+def test_units_of_samples_change_no_bits(seed, k, shared):
+    p = small(seed)
+    net, data = network(p)
+    c = 2.0**k if shared else 2.0 ** (k // 2)
+    of_W, of_a, of_time = (2.0 ** (-k // 2), 2.0 ** (-k // 2), 1 / c) if shared else (1 / c, 1, 1)
+    rates = None if shared else {"W": c**-2, "a": 1.0}
+    options = {"record": NOTHING, "events": True}
+    one = fc.flow(net, data, "hinge", t_end=END, **options)
+    other = fc.flow(
+        fc.TwoLayerNet(net.W * of_W, net.a * of_a, net.activation),
+        fc.Dataset(data.x * c, data.y, weights=data.weights),
+        "hinge",
+        t_end=END * of_time,
+        layer_rates=rates,
+        **options,
+    )
+    assert other.outcome.status == one.outcome.status == "stationary"
+    assert other.outcome.time == one.outcome.time * of_time
+    assert other.outcome.counts == one.outcome.counts
+    np.testing.assert_array_equal(other.net.W, one.net.W * of_W)
+    np.testing.assert_array_equal(other.net.a, one.net.a * of_a)
+    ours, theirs = one.events.to_dataframe(), other.events.to_dataframe()
+    np.testing.assert_array_equal(theirs.time, ours.time * of_time)
+    for column in ("neuron", "sample", "kind"):
+        np.testing.assert_array_equal(theirs[column], ours[column])
 
 
 # --- stops
