@@ -16,6 +16,8 @@ from _hinge_problems import (
     HELD,
     LONG_SEEDS,
     MARGIN,
+    MIRRORED_SEEDS,
+    MIRRORED_TIME,
     ORACLE_END,
     ORACLE_GAP,
     ORACLE_SEEDS,
@@ -39,6 +41,7 @@ from _hinge_problems import (
     case,
     dependent,
     generic,
+    mirrored,
     small,
     tangled,
     tied,
@@ -106,15 +109,39 @@ def test_euler_tends_to_the_flow_where_events_come_together(seed):
     check_against_euler(*network(small(seed)))
 
 
-def check_against_euler(net, data):
-    run = fc.flow(net, data, "hinge", t_end=TIED_END, record=NOTHING)
+def check_against_euler(net, data, t_end=TIED_END):
+    run = fc.flow(net, data, "hinge", t_end=t_end, record=NOTHING)
     errors = []
     for step in TIED_STEPS:
-        steps = round(TIED_END / step)
-        euler = fc.descend(net, data, "hinge", step_size=step, steps=steps, record=NOTHING).net
+        steps = round(t_end / step)
+        euler = fc.descend(
+            net, data, "hinge", step_size=t_end / steps, steps=steps, record=NOTHING
+        ).net
         errors.append(gap(euler, run.net.W, run.net.a))
     assert errors[-1] <= TIED_ERROR
     assert errors[-1] <= errors[0] / 4 + TIED_FLOOR
+
+
+@pytest.mark.parametrize("seed", MIRRORED_SEEDS)
+def test_a_line_with_two_support_vectors_has_one_share(seed):
+    """sigma' of a neuron at x and at -cx turn together, whichever of the two attracts it: one share for both."""
+    net, data = network(mirrored(seed))
+    lines = (len(data.y) - 2) // 2
+    run = fc.flow(net, data, "hinge", t_end=END, max_steps=1, record=NOTHING)
+    began = ended = None
+    while run.outcome.status == "max_steps" and ended is None:
+        # of line i: samples 2 i and 2 i + 1 in the order of lines
+        held = run.state.arrays["demands"][: 2 * lines].reshape(lines, 2) == 0
+        sides = run.state.arrays["sides"].reshape(len(net.a), -1)[:, :lines]
+        if ((sides == 0).any(0) & held.all(1)).any():
+            began = run.outcome.time if began is None else began
+        elif began is not None:
+            ended = run.outcome.time
+        run = run.continue_(max_steps=1, record=NOTHING)
+    ended = run.outcome.time if ended is None else ended
+    assert began is not None
+    assert ended > began
+    check_against_euler(net, data, min(ended, began + MIRRORED_TIME))
 
 
 @pytest.mark.parametrize("seed", DEPENDENT_SEEDS)
