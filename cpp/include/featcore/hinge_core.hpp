@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <utility>
@@ -14,10 +15,10 @@
 #include "featcore/activation.hpp"
 #include "featcore/box_program.hpp"
 #include "featcore/event_flow.hpp"
-#include "featcore/filippov.hpp"
 #include "featcore/first_root.hpp"
 #include "featcore/hinge_samples.hpp"
 #include "featcore/hinge_series.hpp"
+#include "featcore/tied_samples.hpp"
 #include "featcore/types.hpp"
 
 namespace featcore {
@@ -246,13 +247,14 @@ class HingeCore {
     Index neuron, line;
   };
 
-  // The lines that a neuron slides on, and what makes its multipliers: constant - S (gates eta).
+  // The lines that a neuron slides on, others that it stays on while it does, and what makes its
+  // multipliers: constant - S (gates eta).
   struct Slide {
     Index neuron;
-    std::vector<Index> lines;
+    std::vector<Index> lines, spanned;
     Vector<double> constant;
     ColMatrix<double> S;
-    Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> gram;
+    TiedSamples::Across across;
   };
 
   // What carries all neurons along a piece. V has the demands of support vectors at its start in
@@ -390,23 +392,60 @@ class HingeCore {
         if (side(s, j, u) == 0) slide.lines.push_back(u);
       if (slide.lines.empty()) continue;
       const auto count = static_cast<Index>(slide.lines.size());
-      ColMatrix<double> gram(count, count), across(count, held);
-      Vector<double> fields(count);
+      slide.across = hold(s, slide);
+      ColMatrix<double> across(count, held), fields(count, 1);
       for (Index p = 0; p < count; ++p) {
         const Index u = slide.lines[size(p)];
-        fields(p) = line_row(u).dot(course_.V.row(j));
-        for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, slide.lines[size(q)]);
+        fields(p, 0) = line_row(u).dot(course_.V.row(j));
         for (Index b = 0; b < held; ++b) across(p, b) = product(u, group(b).line);
       }
-      slide.gram.compute(gram);
-      slide.constant = slide.gram.solve(-fields);
-      slide.S =
-          held > 0 ? ColMatrix<double>(slide.gram.solve(across)) : ColMatrix<double>(count, 0);
+      slide.constant = slide.across(fields);
+      slide.S = -slide.across(across);
       for (Index p = 0; p < count; ++p)
         course_.V.row(j) += slide.constant(p) * line_row(slide.lines[size(p)]);
       if (held > 0) course_.piece.corrections.push_back({j, across.transpose() * slide.S});
       course_.slides.push_back(std::move(slide));
     }
+  }
+
+  TiedSamples samples_at(const std::vector<Index>& which) const {
+    ColMatrix<double> x(padded_d_, static_cast<Index>(which.size()));
+    for (Index p = 0; p < x.cols(); ++p) x.col(p) = line_row(which[size(p)]);
+    return TiedSamples(x);
+  }
+
+  // What keeps a neuron on the lines of a slide; finds which others it stays on with them.
+  TiedSamples::Across hold(const HingeState& s, Slide& slide) const {
+    std::vector<Index> all = slide.lines, held;
+    for (Index p = 0; p < static_cast<Index>(all.size()); ++p) held.push_back(p);
+    const double norm = norm_of(s, slide.neuron);
+    for (Index u = 0; u < lines_; ++u)
+      if (side(s, slide.neuron, u) != 0 && line_norm(u) > 0 &&
+          std::abs(s.z[size(slide.neuron * padded_n_ + u)]) <= 4 * blur(norm, u))
+        all.push_back(u);
+    const TiedSamples samples = samples_at(all);
+    if (all.size() > slide.lines.size())
+      for (const Index p : samples.spanned(held))
+        if (p >= static_cast<Index>(held.size())) slide.spanned.push_back(all[size(p)]);
+    return samples.across(held);
+  }
+
+  // Where lines depend on each other multipliers are not unique: those with most room.
+  void make_room(Slide& slide) const {
+    const auto count = static_cast<Index>(slide.lines.size());
+    Vector<double> jumps(count), share = Vector<double>::Constant(count, 0.5);
+    Eigen::RowVectorXd off = Eigen::RowVectorXd::Zero(padded_d_);
+    for (Index p = 0; p < count; ++p) {
+      const Index u = slide.lines[size(p)];
+      jumps(p) = jump_of(u, [&](Index b) { return eta_(b); });
+      off -= slide.constant(p) * line_row(u);
+    }
+    Vector<double> base(count);
+    for (Index p = 0; p < count; ++p) base(p) = line_row(slide.lines[size(p)]).dot(off);
+    std::vector<int> status(slide.lines.size(), 0);
+    const double head = state_.heads[size(slide.neuron)];
+    if (samples_at(slide.lines).choose(base, jumps, head > 0 ? 1 : -1, false, status, share))
+      slide.constant = jumps.cwiseProduct(share);
   }
 
   // out_j = A_j V_j + sum_b B_jb g_jb x_b, projected like V.
@@ -426,16 +465,16 @@ class HingeCore {
                });
     for (const Slide& slide : course.slides) {
       const Index j = slide.neuron;
-      const auto take = [&](const Vector<double>& lost) {
-        for (Index p = 0; p < lost.size(); ++p)
-          moved.row(j) -= lost(p) * line_row(slide.lines[size(p)]);
+      const auto take = [&](const ColMatrix<double>& lost) {
+        for (Index p = 0; p < lost.rows(); ++p)
+          moved.row(j) -= lost(p, 0) * line_row(slide.lines[size(p)]);
       };
       if (held > 0) take(slide.S * course.piece.gates.row(j).cwiseProduct(B.row(j)).transpose());
       // Once more: where most has cancelled, what rounding left of V across the lines has not.
-      Vector<double> left(slide.constant.size());
-      for (Index p = 0; p < left.size(); ++p)
-        left(p) = line_row(slide.lines[size(p)]).dot(moved.row(j));
-      take(slide.gram.solve(left));
+      ColMatrix<double> left(slide.constant.size(), 1);
+      for (Index p = 0; p < left.rows(); ++p)
+        left(p, 0) = -line_row(slide.lines[size(p)]).dot(moved.row(j));
+      take(slide.across(left));
     }
   }
 
@@ -463,12 +502,16 @@ class HingeCore {
             v_.data());
     course_.V = v_;
     course_.eta = eta_;
-    for (Slide& slide : course_.slides)
+    for (Slide& slide : course_.slides) {
       slide.constant -=
           slide.S * course_.piece.gates.row(slide.neuron).transpose().cwiseProduct(eta_);
+      if (slide.across.dependent()) make_room(slide);
+    }
     measure_fields(state_);
     u_.resize(m_, padded_n_);
     multiply(v_.data(), u_.data(), team);
+    for (const Slide& slide : course_.slides)
+      for (const Index u : slide.spanned) u_(slide.neuron, u) = 0;
     // in units of the largest weight, whose square may underflow
     const ConstRows<double> w(state_.w.data(), m_, padded_d_);
     const ConstVector<double> heads(state_.heads.data(), m_);
@@ -611,6 +654,9 @@ class HingeCore {
     combine(course_, course_.series.A_at(tau), course_.series.B_at(tau), team, shift_.data());
     multiply(shift_.data(), z_.data(), team);
     z_ += ConstRows<double>(state_.z.data(), m_, padded_n_);
+    for (const Slide& slide : course_.slides)
+      for (const std::vector<Index>* lines : {&slide.lines, &slide.spanned})
+        for (const Index u : *lines) z_(slide.neuron, u) = 0;
   }
 
   // Coefficients of the field of line u on neuron j: <V_j, x_u>, and of every held sample.
@@ -654,7 +700,14 @@ class HingeCore {
     find_z(event.tau, team);
     const double reach = event.tau;
     std::vector<double> path;
+    std::vector<char> stays(size(lines_), 0);
+    auto slide = course_.slides.cbegin();
     for (Index j = 0; j < m_; ++j) {
+      std::fill(stays.begin(), stays.end(), char{0});
+      if (slide != course_.slides.cend() && slide->neuron == j) {
+        for (const Index u : slide->spanned) stays[size(u)] = 1;
+        ++slide;
+      }
       if (state_.rests[size(j)] != 0) continue;
       const double head = std::abs(course_.series.a(0)(j));
       const Bounds& heads = head_bounds_[size(j)];
@@ -670,7 +723,7 @@ class HingeCore {
         const double now = s * z[u], then = s * z_(j, u);
         const double steady = std::abs(u_(j, u)), drift = drift_[size(j)] * line_norm(u);
         const double tiny = slack * line_norm(u);
-        if (s == 0 || !(line_norm(u) > 0)) continue;
+        if (s == 0 || stays[size(u)] != 0 || !(line_norm(u) > 0)) continue;
         if (then > 0 && now > tiny &&
             ((!turns && drift < steady) || now + then > most * (steady + drift)))
           continue;
@@ -842,8 +895,6 @@ class HingeCore {
     for (Index j = 0; j < m_; ++j)
       for (Index k = 0; k < padded_d_; ++k) moved_.w[size(j * padded_d_ + k)] += shift_(j, k);
     std::copy_n(z_.data(), m_ * padded_n_, moved_.z.data());
-    for (const Slide& slide : course_.slides)
-      for (const Index u : slide.lines) moved_.z[size(slide.neuron * padded_n_ + u)] = 0;
     const Vector<double> eta = course_.eta + course_.series.eta_at(event.tau);
     for (std::size_t b = 0; b < held_.size(); ++b)
       moved_.eta[held_[b]] = eta(static_cast<Index>(b));
@@ -924,8 +975,28 @@ class HingeCore {
       for (const Index j : touched) resolve(s, j, sound);
       return sound;
     }
-    bool changed = true;
-    for (int round = 0; round < options_.rounds && changed; ++round) {
+    // Demands, and sides that attract, have one solution; then the first that repels turns to where
+    // it moves, and so on: it would not be known before.
+    Index most = 10;
+    for (const Index j : touched)
+      for (Index u = 0; u < lines_; ++u) most += s.z[size(j * padded_n_ + u)] == 0 ? 4 : 0;
+    for (Index turns = 0; turns < most; ++turns) {
+      Pair wrong{-1, -1};
+      if (!agree(s, touched, wrong, team)) return false;
+      if (wrong.neuron < 0) {
+        take_demands(s, margins);
+        return true;
+      }
+      std::int8_t& side = s.sides[size(wrong.neuron * lines_ + wrong.line)];
+      side = static_cast<std::int8_t>(-side);
+    }
+    return false;
+  }
+
+  // Demands of samples in held_, and sides of neurons, each given the other, until neither changes.
+  // `wrong`: the first pair that repels and moves to its other side. False if they come to no end.
+  bool agree(HingeState& s, const std::vector<Index>& neurons, Pair& wrong, const Team& team) {
+    for (int round = 0; round < options_.rounds; ++round) {
       build(s, team);
       const ColMatrix<double> kernel = course_.piece.kernel();
       const Vector<double> drift = course_.piece.drift();
@@ -935,11 +1006,21 @@ class HingeCore {
                    options_.rates.W *
                        (course_.piece.N0.cwiseAbs().transpose() * course_.piece.a.cwiseAbs2()) +
                    kernel.cwiseAbs() * Vector<double>::Ones(kernel.cols()));
-      sound = minimize_in_box(kernel, drift, noise, eta_);
-      changed = false;
-      for (const Index j : touched) changed = resolve(s, j, sound) || changed;
+      bool sound = minimize_in_box(kernel, drift, noise, eta_);
+      bool changed = false;
+      wrong = {-1, -1};
+      for (const Index j : neurons) {
+        Index line = -1;
+        changed = resolve(s, j, sound, &line) || changed;
+        if (line >= 0 && wrong.neuron < 0) wrong = {j, line};
+      }
+      if (!changed) return sound;
     }
-    if (changed || !sound) return false;
+    return false;
+  }
+
+  // What settling has found for the samples in held_, which have these margins.
+  void take_demands(HingeState& s, const std::vector<double>& margins) {
     built_ = held_;
     for (std::size_t b = 0; b < held_.size(); ++b) {
       const std::size_t g = held_[b];
@@ -949,56 +1030,75 @@ class HingeCore {
       s.demands[g] = static_cast<std::int8_t>(eta <= 0 ? Demand::none
                                                        : (eta >= 1 ? Demand::full : Demand::held));
     }
-    return true;
   }
 
   // Sides of the lines that neuron j is on, given all demands. True if any changed; `sound` becomes
-  // false if none are found.
-  bool resolve(HingeState& s, Index j, bool& sound) {
+  // false if none are found. With `wrong`, lines that repel are left alone, and it becomes the
+  // first of these that moves to its other side.
+  bool resolve(HingeState& s, Index j, bool& sound, Index* wrong = nullptr) {
     if (s.rests[size(j)] != 0) return false;
     std::vector<Index> tied;
     for (Index u = 0; u < lines_; ++u)
       if (s.z[size(j * padded_n_ + u)] == 0 && line_norm(u) > 0) tied.push_back(u);
     if (tied.empty()) return false;
-    const auto count = static_cast<Index>(tied.size());
     const auto eta = [&](Index b) { return eta_(b); };
-    // v with every tied line off, and what decides the sign of the head just after now
+    double sign = s.heads[size(j)];
+    if (sign == 0) {  // just after now; what is tied does not count
+      for (const Index u : active_lines_)
+        sign += (side(s, j, u) > 0 ? on_[size(u)] : off_[size(u)]) * s.z[size(j * padded_n_ + u)];
+      for (Index b = 0; b < eta_.size(); ++b)
+        sign += eta_(b) * group(b).label * group(b).weight *
+                gate(group(b), side(s, j, group(b).line)) *
+                s.z[size(j * padded_n_ + group(b).line)];
+    }
+    sign = sign > 0 ? 1.0 : (sign < 0 ? -1.0 : 0.0);
+    const bool from_zero = slope_ != 0 && norm_of(s, j) == 0;
+    std::vector<Index> repelling;
+    double largest = 0;
+    for (const Index u : tied)
+      largest = std::max(largest, std::abs(jump_of(u, eta)) * line_norm(u));
+    if (wrong && !from_zero) {
+      const auto repels = [&](Index u) { return side(s, j, u) != 0 && sign * jump_of(u, eta) > 0; };
+      std::copy_if(tied.begin(), tied.end(), std::back_inserter(repelling), repels);
+      tied.erase(std::remove_if(tied.begin(), tied.end(), repels), tied.end());
+    }
+    // v with every line of `tied` off
     Eigen::RowVectorXd v = Eigen::RowVectorXd::Zero(padded_d_);
-    double speed_of_head = 0;
     std::vector<char> is_tied(size(lines_), 0);
     for (const Index u : tied) is_tied[size(u)] = 1;
-    const auto add = [&](Index u, double coefficient) {
-      v += coefficient * line_row(u);
-      speed_of_head += coefficient * s.z[size(j * padded_n_ + u)];
-    };
     for (const Index u : active_lines_)
-      add(u, side(s, j, u) > 0 && is_tied[size(u)] == 0 ? on_[size(u)] : off_[size(u)]);
-    for (Index b = 0; b < static_cast<Index>(held_.size()); ++b) {
+      v +=
+          (side(s, j, u) > 0 && is_tied[size(u)] == 0 ? on_[size(u)] : off_[size(u)]) * line_row(u);
+    for (Index b = 0; b < eta_.size(); ++b) {
       const Index u = group(b).line;
       const double at = is_tied[size(u)] != 0 ? -1 : static_cast<double>(side(s, j, u));
-      add(u, eta_(b) * group(b).label * group(b).weight * gate(group(b), at));
+      v += eta_(b) * group(b).label * group(b).weight * gate(group(b), at) * line_row(u);
     }
-    const double head = s.heads[size(j)];
-    const double sign = head != 0 ? (head > 0 ? 1.0 : -1.0)
-                                  : (speed_of_head > 0 ? 1.0 : (speed_of_head < 0 ? -1.0 : 0.0));
-    std::vector<int> status(tied.size());
-    Vector<double> base(count), jumps(count);
-    ColMatrix<double> gram(count, count);
-    for (Index p = 0; p < count; ++p) {
-      const Index u = tied[size(p)];
-      const std::int8_t now = side(s, j, u);
-      status[size(p)] = (now > 0 ? 1 : 0) - (now < 0 ? 1 : 0);
-      base(p) = line_row(u).dot(v);
-      jumps(p) = jump_of(u, eta);
-      for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);
-    }
-    sound = choose_sides(gram, base, jumps, sign, status) && sound;
     bool changed = false;
-    for (std::size_t p = 0; p < tied.size(); ++p) {
-      std::int8_t& now = s.sides[size(j * lines_ + tied[p])];
-      changed = changed || now != static_cast<std::int8_t>(status[p]);
-      now = static_cast<std::int8_t>(status[p]);
+    if (!tied.empty()) {
+      const auto count = static_cast<Index>(tied.size());
+      std::vector<int> status(tied.size());
+      Vector<double> base(count), jumps(count), share = Vector<double>::Constant(count, 0.5);
+      for (Index p = 0; p < count; ++p) {
+        const Index u = tied[size(p)];
+        status[size(p)] = side(s, j, u);
+        base(p) = line_row(u).dot(v);
+        jumps(p) = jump_of(u, eta);
+      }
+      sound = samples_at(tied).choose(base, jumps, sign, from_zero, status, share) && sound;
+      for (Index p = 0; p < count; ++p) {
+        const Index u = tied[size(p)];
+        std::int8_t& now = s.sides[size(j * lines_ + u)];
+        changed = changed || now != static_cast<std::int8_t>(status[size(p)]);
+        now = static_cast<std::int8_t>(status[size(p)]);
+        v += share(p) * jumps(p) * line_row(u);
+      }
     }
+    for (const Index u : repelling)
+      if (side(s, j, u) * sign * line_row(u).dot(v) < -1e-12 * largest * line_norm(u)) {
+        *wrong = u;
+        break;
+      }
     return changed;
   }
 

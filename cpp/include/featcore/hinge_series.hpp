@@ -80,7 +80,7 @@ class HingeSeries {
     y_.assign(1, piece.y);
     dy_.clear();
     da_.clear();
-    if (held > 0) kernel_.compute(piece.kernel());
+    if (held > 0) factorise(piece.kernel());
     double power = 1, before = std::numeric_limits<double>::infinity(), size = 0;
     for (int k = 0; k < kOrder; ++k) {
       ColMatrix<double> dB = ColMatrix<double>::Zero(m, held);
@@ -101,7 +101,7 @@ class HingeSeries {
           lack.noalias() += y_[at(k - l)].transpose() * da_[at(l)];
           lack.noalias() += dy_[at(l)].transpose() * a_[at(k - l)];
         }
-        eta_.emplace_back(kernel_.solve(-lack));
+        eta_.emplace_back(scale_.cwiseProduct(kernel_.solve(-scale_.cwiseProduct(lack))));
         const ColMatrix<double> more = rates.W * (a_[0] * eta_.back().transpose());
         dB += more;
         dy += piece.products(more);
@@ -152,6 +152,18 @@ class HingeSeries {
  private:
   static constexpr double kRounding = 1e-17;
 
+  // What a support vector asks of the kernel may be what others do: demands are not unique then,
+  // and the shortest are as good. Rounding of a kernel that has no inverse must not be taken for
+  // one.
+  void factorise(const ColMatrix<double>& kernel) {
+    constexpr double kDependent = 1e-13;
+    scale_ = kernel.diagonal();
+    for (Index b = 0; b < scale_.size(); ++b)
+      scale_(b) = scale_(b) > 0 ? std::exp2(-std::ilogb(scale_(b)) / 2) : 0.0;
+    kernel_.setThreshold(kDependent);
+    kernel_.compute(scale_.asDiagonal() * kernel * scale_.asDiagonal());
+  }
+
   static std::size_t at(int k) { return static_cast<std::size_t>(k); }
 
   template <class V>
@@ -166,7 +178,8 @@ class HingeSeries {
 
   std::vector<Vector<double>> a_, A_, eta_, y0_, da_;
   std::vector<ColMatrix<double>> B_, y_, dy_;
-  Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> kernel_;
+  Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> kernel_;  // of about 1 on its diagonal
+  Vector<double> scale_;
 };
 
 }  // namespace featcore
