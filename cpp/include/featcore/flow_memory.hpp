@@ -33,7 +33,8 @@ double flow_memory(const std::string& form, const std::string& method, const Net
            6 * weights + 5 * m * n;
   }
   if (method == "hinge") {
-    constexpr double kStates = 4;  // of a step: where it began, where it ends, what was looked at
+    // of a step: where it began, where it ends, what was looked at and what is shown
+    constexpr double kStates = 5;
     const double pairs = 8 * (kStates + 4) + kStates;
     const double neurons = m * (k + 1) * (8 * (kStates + 4) + kSize * kStates);
     constexpr double kSeries = 8.0 * 3 * 27;  // of a neuron and a support vector

@@ -26,6 +26,9 @@ struct Unrepeatable : std::runtime_error {
   Unrepeatable() : std::runtime_error("a step cannot be repeated") {}
 };
 
+// `underflow`: no step is short enough; `non_finite`: nor does any give finite numbers.
+enum class FlowStep { taken, underflow, non_finite };
+
 template <class T>
 class FlowStepper {
  public:
@@ -37,9 +40,8 @@ class FlowStepper {
   // The first outputs. False if these are not finite.
   virtual bool begin(const Team& team) = 0;
 
-  // Takes one step. After Stopped nothing has moved. `underflow`: no step is short enough;
-  // `non_finite`: nor does any give finite numbers.
-  enum class Step { taken, underflow, non_finite };
+  // Takes one step. After Stopped nothing has moved.
+  using Step = FlowStep;
   virtual Step step(const Team& team) = 0;
 
   // At the end of the last step: time, network, outputs on the training samples.

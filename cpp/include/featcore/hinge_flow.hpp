@@ -1,52 +1,21 @@
-// The exact flow of a network with kinks under the hinge loss: from one event to the next all
-// residuals are constants, or those of support vectors, which follow from their margins staying at
-// 1. See docs/derivations.md.
+// The exact hinge flow as others see it: what HingeCore carries in double, in their precision.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <limits>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
-#include "featcore/activation.hpp"
-#include "featcore/box_program.hpp"
-#include "featcore/event_flow.hpp"
-#include "featcore/filippov.hpp"
-#include "featcore/first_root.hpp"
-#include "featcore/flow_point.hpp"
-#include "featcore/hinge_samples.hpp"
-#include "featcore/hinge_series.hpp"
+#include "featcore/flow_stepper.hpp"
+#include "featcore/hinge_core.hpp"
 #include "featcore/objective.hpp"
 
 namespace featcore {
 
-struct HingeFlowOptions {
-  Rates rates;
-  // |z| up to this many |w| |x| is a zero at the start: what rounding of the weights leaves of one.
-  double zero = 0;
-  int rounds = 60;          // of the choice at a tie: then it is given up, as an underflow
-  double shortest = 1e-15;  // step, of the time and of a thousand units in which samples pull
-  int stalls = 4;           // shorter steps in a row, by neuron and sample: more are an underflow
-};
-
-// Where a flow stands between two steps, and what it needs to go on to the same bits. Weights are
-// carried in double; W and a are what others see of them.
 template <class T>
-struct HingeFlowState {
-  double time = 0;
-  double step = 0;  // the length to try next; 0 before the first
+struct HingeFlowState : HingeState {
   std::vector<T> W, a, f;
   T rest = 1;
-  std::vector<double> w, heads;      // (m, padded inputs), (m)
-  std::vector<double> z;             // (m, padded lines): exactly 0 on a hyperplane
-  std::vector<std::int8_t> sides;    // (m, lines)
-  std::vector<std::int8_t> demands;  // (groups)
-  std::vector<std::int8_t> rests;    // (m): at w = 0 for good, as relu'(0) = 0 has it
-  std::vector<double> eta;           // (groups): the demand as a number, in (0, 1) if held
-  // (groups): what rounding had left of margin - 1 when the demand was last chosen.
-  std::vector<double> shifts;
 };
 
 template <class T>
@@ -55,1046 +24,130 @@ class HingeFlow final : public FlowStepper<T> {
   using typename FlowStepper<T>::Step;
   using typename FlowStepper<T>::Standing;
 
-  // The samples must outlive the flow. Those that share a hyperplane are found among `given`, where
-  // the objective's are the same in other coordinates.
+  // Those samples that share a hyperplane are found among `given`, where the objective's are the
+  // same in other coordinates.
   HingeFlow(const NetworkView<T>& net, Activation activation, const Objective<T>& objective,
             const HingeFlowOptions& options, const SplitView<T>* given = nullptr)
-      : options_(options),
-        slope_(activation.slope),
-        m_(net.m),
+      : m_(net.m),
         d_(net.d),
-        n_(objective.split().n),
-        samples_(objective, given ? *given : objective.split()),
-        lines_(samples_.lines().n()),
-        padded_n_(samples_.lines().padded_n()),
-        padded_d_(samples_.lines().padded_d()),
-        chunks_(net.m, std::clamp<Index>(net.m / 32, 1, 64), 1) {
-    if (!activation.homogeneous())
-      throw std::invalid_argument("the exact hinge flow needs ReLU or leaky ReLU");
+        core_({net.m, net.d, in_double(net.W, m_ * d_).data(), in_double(net.a, m_).data()},
+              activation, samples_of(objective, given ? *given : objective.split()), options) {
     if (objective.spec().loss != Loss::hinge)
       throw std::invalid_argument("the exact hinge flow is for the hinge loss only");
     if (objective.spec().weight_decay != 0 || objective.spec().output_penalty != 0)
       throw std::invalid_argument("the exact hinge flow takes no weight decay or output penalty");
     state_.W.assign(net.W, net.W + m_ * d_);
     state_.a.assign(net.a, net.a + m_);
+    looked_.W = state_.W;
+    looked_.a = state_.a;
   }
 
   // Goes on from a state of a flow with the same data and options.
   void resume(HingeFlowState<T> state) {
-    const std::size_t groups = samples_.groups().size();
-    const bool fits = state.w.size() == size(m_ * padded_d_) && state.heads.size() == size(m_) &&
-                      state.z.size() == size(m_ * padded_n_) &&
-                      state.sides.size() == size(m_ * lines_) && state.rests.size() == size(m_) &&
-                      state.demands.size() == groups && state.eta.size() == groups &&
-                      state.shifts.size() == groups;
-    if (!fits) throw std::invalid_argument("the state is not of this flow");
-    state.W = state_.W;  // inputs that no sample has do not move
-    state.a.resize(size(m_));
+    core_.resume(state);
+    state.W = std::move(state_.W);  // inputs that no sample has do not move
+    state.a = std::move(state_.a);
     state_ = std::move(state);
-    show(state_);
-    begun_ = true;
+    show(state_, state_);
   }
 
-  // The first sides and demands too.
   bool begin(const Team& team) override {
-    if (samples_.lines().n() > 0) samples_.lines().multiply_all(team);
-    if (!begun_) {
-      HingeFlowState<T> first = state_;
-      first.w.assign(size(m_ * padded_d_), 0.0);
-      first.heads.assign(state_.a.begin(), state_.a.end());
-      first.z.assign(size(m_ * padded_n_), 0.0);
-      first.sides.assign(size(m_ * lines_), -1);
-      for (Index j = 0; j < m_; ++j) {
-        const std::vector<double> row(state_.W.begin() + j * d_, state_.W.begin() + (j + 1) * d_);
-        samples_.lines().gather(row.data(), first.w.data() + j * padded_d_);
-      }
-      multiply(first.w.data(), first.z.data(), team);
-      for (Index j = 0; j < m_; ++j) {
-        first.rests.push_back(slope_ == 0 && norm_of(first, j) == 0 ? 1 : 0);
-        const double least = options_.zero * norm_of(first, j);
-        for (Index u = 0; u < lines_; ++u) {
-          double& z = first.z[size(j * padded_n_ + u)];
-          if (std::abs(z) <= least * samples_.lines().norm(u)) z = 0;
-          first.sides[size(j * lines_ + u)] = z > 0 ? 1 : -1;
-        }
-      }
-      const std::vector<HingeGroup>& groups = samples_.groups();
-      first.eta.assign(groups.size(), 0.0);
-      first.demands.assign(groups.size(), static_cast<std::int8_t>(Demand::none));
-      first.shifts.assign(groups.size(), 0.0);
-      sum_lines(first.heads, first.z, team);
-      for (std::size_t g = 0; g < groups.size(); ++g) {
-        const double margin = margin_of(groups[g]);
-        if (!std::isfinite(margin)) return false;
-        if (!(margin < 1) || !(groups[g].weight > 0)) continue;
-        first.demands[g] = static_cast<std::int8_t>(Demand::full);
-        first.eta[g] = 1;
-      }
-      unsettled_ = !settle(first, Event(), team);
-      write_outputs(first);
-      if (unsettled_) {
-        state_.f = std::move(first.f);
-      } else {
-        state_ = std::move(first);
-        begun_ = true;
-      }
+    const bool resumed = core_.begun();
+    const bool finite = core_.begin(team);
+    if (finite && !resumed) {
+      state_.f.assign(core_.outputs().begin(), core_.outputs().end());
+      if (core_.begun()) carried(state_) = core_.state();
     }
-    if (begun_) {
-      sum_lines(state_.heads, state_.z, team);
-      std::swap(sums_, partial_);
-    }
-    prepared_ = false;
-    return true;
+    return finite;
   }
 
-  // Goes on to the next event, or as far as the series holds.
   Step step(const Team& team) override {
-    if (unsettled_) return Step::underflow;
-    prepare(team);
-    if (at_rest_) throw std::logic_error("a flow at rest takes no step");
-    const double pull = pull_;
-    double reach = state_.step > 0 ? state_.step : 0.1 / pull;
-    sizes_ = Vector<double>(m_);
-    for (Index j = 0; j < m_; ++j)
-      sizes_(j) = std::max(std::hypot(state_.heads[size(j)], norm_of(state_, j)),
-                           std::numeric_limits<double>::min());
-    reach = course_.series.expand(course_.piece, sizes_, reach);
-    ++counts_.evaluations;
-    if (!std::isfinite(reach)) return Step::non_finite;
-    Event event;
-    event.tau = reach;
-    find_slack(event);
-    find_crossing(event, team);
-    find_margin(event, team);
-    moved_ = state_;
-    move(event, team);
-    bool finite = true;
-    for (const double head : moved_.heads) finite = finite && std::isfinite(head);
-    for (const double w : moved_.w) finite = finite && std::isfinite(w);
-    if (!finite) return Step::non_finite;
-    moved_.time = state_.time + event.tau;
-    const bool stalls = !(event.tau > options_.shortest * (state_.time + 1000 / pull));
-    stalled_ = stalls ? stalled_ + 1 : 0;
-    if (stalled_ > options_.stalls * (25 + m_ + static_cast<Index>(samples_.groups().size())))
-      return Step::underflow;
-    moved_.step = event.kind == Event::none ? 4 * event.tau : std::max(0.25 * reach, 2 * event.tau);
-    std::swap(course_, last_);
-    if (!settle(moved_, event, team)) {
-      unsettled_ = true;
-      return Step::underflow;
-    }
-    write_outputs(moved_);
-    std::swap(sums_, partial_);
-    show(moved_);
-    note_events();
-    ++counts_.accepted;
-    std::swap(before_, state_);
-    std::swap(state_, moved_);
-    prepared_ = false;
-    return Step::taken;
+    const Step step = core_.step(team);
+    if (step != Step::taken) return step;
+    before_.W = state_.W;
+    before_.a = state_.a;
+    before_.f = state_.f;
+    carried(state_) = core_.state();
+    show(state_, state_);
+    state_.f.assign(core_.outputs().begin(), core_.outputs().end());
+    return step;
   }
 
-  // No sample asks for more margin, or what they ask for cancels.
-  bool at_rest(const Team& team) override {
-    if (unsettled_) return false;
-    prepare(team);
-    return at_rest_;
-  }
+  bool at_rest(const Team& team) override { return core_.at_rest(team); }
+  double squared_gradient(const Team& team) override { return core_.squared_gradient(team); }
 
   FlowPoint<T> look(double time, const Team& team) override {
     if (time == state_.time) return point(state_);
-    looked_.W = state_.W;
-    looked_.a.resize(size(m_));
-    looked_.w.resize(size(m_ * padded_d_));
-    looked_.heads.resize(size(m_));
-    place(time, team, looked_);
-    show(looked_);
+    show(core_.look(time, team), looked_);
     return point(looked_);
   }
 
   void look_at_outputs(double time, const Team& team, T* f) override {
-    looked_.w.resize(size(m_ * padded_d_));
-    looked_.heads.resize(size(m_));
-    place(time, team, looked_);
-    looked_.z.assign(size(m_ * padded_n_), 0.0);
-    multiply(looked_.w.data(), looked_.z.data(), team);
-    sum_lines(looked_.heads, looked_.z, team);
-    write_outputs(f);
+    f_.resize(static_cast<std::size_t>(core_.samples().n()));
+    core_.outputs(time, team, f_.data());
+    std::transform(f_.begin(), f_.end(), f, [](double value) { return static_cast<T>(value); });
   }
 
   // At the end of the last step, and of all so far.
   const HingeFlowState<T>& state() const { return state_; }
   FlowPoint<T> here() const override { return point(state_); }
   const T* outputs() const override { return state_.f.data(); }
-  const FlowCounts& counts() const override { return counts_; }
+  const FlowCounts& counts() const override { return core_.counts(); }
   double time() const override { return state_.time; }
-  double squared_gradient(const Team& team) override {
-    if (unsettled_) return std::numeric_limits<double>::infinity();
-    prepare(team);
-    return squared_gradient_;
-  }
   // Events of margins have neuron -1.
-  const std::vector<FlowEvent>& events() const override { return step_events_; }
+  const std::vector<FlowEvent>& events() const override { return core_.events(); }
 
   Standing resumes_from(double time) const override {
-    const HingeFlowState<T>& from = time < state_.time ? before_ : state_;
-    return {from.time, point(from)};
+    return {core_.resumable(time).time, point(time < state_.time ? before_ : state_)};
   }
-  HingeFlowState<T> resumable(double time) const { return time < state_.time ? before_ : state_; }
+  HingeFlowState<T> resumable(double time) const {
+    HingeFlowState<T> state = time < state_.time ? before_ : state_;
+    carried(state) = core_.resumable(time);
+    return state;
+  }
 
  private:
   FlowPoint<T> point(const HingeFlowState<T>& state) const {
     return {{m_, d_, state.W.data(), state.a.data()}, state.rest};
   }
 
-  static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
+  static HingeState& carried(HingeFlowState<T>& state) { return state; }
 
-  using Matrix = RowMatrix<double>;
-
-  // What a margin may be beyond 1, besides rounding, before it is an event.
-  static constexpr double kSlack = 1e-13;
-  static constexpr double kRounding = std::numeric_limits<double>::epsilon();
-  // Roundings of z, relative to |w| |x|, that may be left of a zero.
-  static constexpr double kBlur = 16 * kRounding;
-  static constexpr double kRest = 1e-13;  // of the weight at the start: rounding
-
-  struct Event {
-    enum Kind { none, crossing, slack, margin };
-    Kind kind = none;
-    double tau = 0;
-    Index neuron = -1;
-    Index line = -1;
-  };
-
-  struct Pair {
-    Index neuron, line;
-  };
-
-  // The lines that a neuron slides on, and what makes its multipliers: constant - S (gates eta).
-  struct Slide {
-    Index neuron;
-    std::vector<Index> lines;
-    Vector<double> constant;
-    ColMatrix<double> S;
-    Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> gram;
-  };
-
-  // What carries all neurons along a piece. V has the demands of support vectors at its start in
-  // it, `eta`, and the series what they change by: where all nearly cancels it does so once, and
-  // not again at the end of a step however long.
-  struct Course {
-    HingePiece piece;
-    Matrix V, held_rows;
-    std::vector<Slide> slides;
-    Vector<double> eta;
-    HingeSeries series;
-
-    // Coefficients of the demand of support vector b.
-    double demand(int k, Index b) const { return series.eta(k)(b) + (k == 0 ? eta(b) : 0.0); }
-  };
-
-  template <class Body>
-  void each_chunk(const Team& team, double work, Body&& body) const {
-    team.for_work(work).for_each(chunks_.pieces(), [&](Index chunk, const Worker&) {
-      body(chunk, chunks_.begin(chunk), chunks_.end(chunk));
-    });
+  static std::vector<double> in_double(const T* values, Index count) {
+    return {values, values + count};
   }
 
-  double norm_of(const HingeFlowState<T>& s, Index j) const {
-    return detail::norm(s.w.data() + j * padded_d_, padded_d_);
-  }
-  std::int8_t side(const HingeFlowState<T>& s, Index j, Index u) const {
-    return s.sides[size(j * lines_ + u)];
-  }
-  double line_norm(Index u) const { return samples_.lines().norm(u); }
-  // What rounding may leave of a z that is zero.
-  double blur(double norm, Index u) const { return kBlur * norm * line_norm(u); }
-  double product(Index u, Index v) const { return samples_.lines().product(u, v); }
-
-  // sigma' at z, and its share of x: +-factor where z changes its sign on the line.
-  double gate(const HingeGroup& group, double side) const {
-    return group.factor * ((group.factor > 0) == (side > 0) ? 1.0 : slope_);
+  static HingeSamples samples_of(const Objective<T>& objective, const SplitView<T>& given) {
+    const SplitView<T>& split = objective.split();
+    const double scale = objective.spec().mean ? 1 / objective.total_weight() : 1.0;
+    std::vector<double> weights;
+    for (Index i = 0; i < split.n; ++i) weights.push_back(scale * objective.weight(i));
+    const std::vector<double> y = in_double(split.y, split.n);
+    const std::vector<double> x = in_double(split.x, split.n * split.d);
+    const SplitView<double> wide{split.n, split.d, x.data(), y.data(), nullptr, weights.data()};
+    if (given.x == split.x) return {wide, wide};
+    const std::vector<double> given_x = in_double(given.x, given.n * given.d);
+    return {wide, {given.n, given.d, given_x.data(), nullptr, nullptr, nullptr}};
   }
 
-  // out = X w, for all neurons.
-  void multiply(const double* w, double* out, const Team& team) {
-    if (products_.size() == 0) products_ = Buffer<double>(m_ * padded_n_);
-    each_chunk(team, 2.0 * static_cast<double>(m_ * padded_n_ * padded_d_),
-               [&](Index, Index first, Index last) {
-                 double* to = products_.data() + first * padded_n_;
-                 samples_.lines().multiply(w + first * padded_d_, padded_d_, last - first, to);
-                 std::copy_n(to, (last - first) * padded_n_, out + first * padded_n_);
-               });
-  }
-
-  // Residuals of samples that are not held make these: v_j is the sum over lines of `off`, or `on`.
-  void find_coefficients(const HingeFlowState<T>& s) {
-    off_.assign(size(lines_), 0.0);
-    on_.assign(size(lines_), 0.0);
-    active_lines_.clear();
-    const std::vector<HingeGroup>& groups = samples_.groups();
-    for (Index u = 0; u < lines_; ++u) {
-      const auto [first, last] = samples_.of_line(u);
-      for (std::size_t g = first; g < last; ++g) {
-        if (in_held_[g] >= 0 || s.demands[g] != static_cast<std::int8_t>(Demand::full)) continue;
-        const double r = groups[g].label * groups[g].weight;
-        off_[size(u)] += r * gate(groups[g], -1);
-        on_[size(u)] += r * gate(groups[g], 1);
-      }
-      if (off_[size(u)] != 0 || on_[size(u)] != 0) active_lines_.push_back(u);
-    }
-  }
-
-  // The smooth field of a state, where the samples in `held_` have demands that are yet to be
-  // found.
-  void build(const HingeFlowState<T>& s, const Team& team) {
-    in_held_.assign(samples_.groups().size(), -1);
-    for (std::size_t b = 0; b < held_.size(); ++b)
-      in_held_[held_[b]] = static_cast<std::ptrdiff_t>(b);
-    find_coefficients(s);
-    const auto held = static_cast<Index>(held_.size());
-    const auto active = static_cast<Index>(active_lines_.size());
-    Matrix rows(active, padded_d_);
-    for (Index c = 0; c < active; ++c) rows.row(c) = line_row(active_lines_[size(c)]);
-    course_.held_rows.resize(held, padded_d_);
-    for (Index b = 0; b < held; ++b) course_.held_rows.row(b) = line_row(group(b).line);
-    course_.piece.rates = options_.rates;
-    course_.piece.a = ConstVector<double>(s.heads.data(), m_);
-    course_.piece.gates.setZero(m_, held);
-    course_.piece.gram.noalias() = course_.held_rows * course_.held_rows.transpose();
-    course_.V.resize(m_, padded_d_);
-    each_chunk(team, 2.0 * static_cast<double>(m_ * active * padded_d_),
-               [&](Index, Index first, Index last) {
-                 Matrix coefficients(last - first, active);
-                 for (Index j = first; j < last; ++j) {
-                   const double moves = s.rests[size(j)] != 0 ? 0 : 1;
-                   for (Index c = 0; c < active; ++c) {
-                     const Index u = active_lines_[size(c)];
-                     coefficients(j - first, c) =
-                         moves * (side(s, j, u) > 0 ? on_[size(u)] : off_[size(u)]);
-                   }
-                   for (Index b = 0; b < held; ++b)
-                     course_.piece.gates(j, b) = moves * group(b).label * group(b).weight *
-                                                 gate(group(b), side(s, j, group(b).line));
-                 }
-                 course_.V.middleRows(first, last - first).noalias() = coefficients * rows;
-               });
-    find_slides(s);
-    measure_fields(s);
-    course_.piece.y.resize(m_, held);
-    for (Index b = 0; b < held; ++b)
-      for (Index j = 0; j < m_; ++j)
-        course_.piece.y(j, b) =
-            course_.piece.gates(j, b) * s.z[size(j * padded_n_ + group(b).line)];
-  }
-
-  // What a piece needs of V.
-  void measure_fields(const HingeFlowState<T>& s) {
-    const ConstRows<double> w(s.w.data(), m_, padded_d_);
-    course_.piece.y0 = course_.V.cwiseProduct(w).rowwise().sum();
-    course_.piece.N00 = course_.V.rowwise().squaredNorm();
-    course_.piece.N0.noalias() = course_.V * course_.held_rows.transpose();
-    course_.piece.N0 = course_.piece.N0.cwiseProduct(course_.piece.gates);
-  }
-
-  Eigen::Map<const Eigen::RowVectorXd> line_row(Index u) const {
-    return {samples_.lines().row(u), padded_d_};
-  }
-  const HingeGroup& group(Index b) const { return samples_.groups()[held_[size(b)]]; }
-
-  // Projects course_.V of neurons that slide.
-  void find_slides(const HingeFlowState<T>& s) {
-    course_.slides.clear();
-    course_.piece.corrections.clear();
-    const auto held = static_cast<Index>(held_.size());
+  // W and a of what the core has.
+  void show(const HingeState& from, HingeFlowState<T>& to) const {
+    const FlowSamples<double>& lines = core_.samples().lines();
+    std::vector<double> row(static_cast<std::size_t>(d_));
     for (Index j = 0; j < m_; ++j) {
-      Slide slide;
-      slide.neuron = j;
-      for (Index u = 0; u < lines_; ++u)
-        if (side(s, j, u) == 0) slide.lines.push_back(u);
-      if (slide.lines.empty()) continue;
-      const auto count = static_cast<Index>(slide.lines.size());
-      ColMatrix<double> gram(count, count), across(count, held);
-      Vector<double> fields(count);
-      for (Index p = 0; p < count; ++p) {
-        const Index u = slide.lines[size(p)];
-        fields(p) = line_row(u).dot(course_.V.row(j));
-        for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, slide.lines[size(q)]);
-        for (Index b = 0; b < held; ++b) across(p, b) = product(u, group(b).line);
-      }
-      slide.gram.compute(gram);
-      slide.constant = slide.gram.solve(-fields);
-      slide.S =
-          held > 0 ? ColMatrix<double>(slide.gram.solve(across)) : ColMatrix<double>(count, 0);
-      for (Index p = 0; p < count; ++p)
-        course_.V.row(j) += slide.constant(p) * line_row(slide.lines[size(p)]);
-      if (held > 0) course_.piece.corrections.push_back({j, across.transpose() * slide.S});
-      course_.slides.push_back(std::move(slide));
-    }
-  }
-
-  // out_j = A_j V_j + sum_b B_jb g_jb x_b, projected like V.
-  void combine(const Course& course, const Vector<double>& A, const ColMatrix<double>& B,
-               const Team& team, double* out) const {
-    Rows<double> moved(out, m_, padded_d_);
-    const Index held = B.cols();
-    each_chunk(team, 2.0 * static_cast<double>(m_ * (held + 1) * padded_d_),
-               [&](Index, Index first, Index last) {
-                 const Index count = last - first;
-                 auto to = moved.middleRows(first, count);
-                 to = A.segment(first, count).asDiagonal() * course.V.middleRows(first, count);
-                 if (held > 0)
-                   to.noalias() += B.middleRows(first, count)
-                                       .cwiseProduct(course.piece.gates.middleRows(first, count)) *
-                                   course.held_rows;
-               });
-    for (const Slide& slide : course.slides) {
-      const Index j = slide.neuron;
-      const auto take = [&](const Vector<double>& lost) {
-        for (Index p = 0; p < lost.size(); ++p)
-          moved.row(j) -= lost(p) * line_row(slide.lines[size(p)]);
-      };
-      if (held > 0) take(slide.S * course.piece.gates.row(j).cwiseProduct(B.row(j)).transpose());
-      // Once more: where most has cancelled, what rounding left of V across the lines has not.
-      Vector<double> left(slide.constant.size());
-      for (Index p = 0; p < left.size(); ++p)
-        left(p) = line_row(slide.lines[size(p)]).dot(moved.row(j));
-      take(slide.gram.solve(left));
-    }
-  }
-
-  // The piece that starts where the flow stands.
-  void prepare(const Team& team) {
-    if (prepared_) return;
-    const std::vector<std::size_t> built = std::move(built_);
-    built_.clear();
-    held_.clear();
-    double asked = 0;  // by all samples, if nothing cancelled
-    pull_ = 0;
-    const std::vector<HingeGroup>& groups = samples_.groups();
-    for (std::size_t g = 0; g < groups.size(); ++g) {
-      if (state_.demands[g] == static_cast<std::int8_t>(Demand::held)) held_.push_back(g);
-      const double size = std::abs(groups[g].label) * groups[g].weight * samples_.norm(groups[g]);
-      pull_ += size * options_.rates.W + size * options_.rates.a;
-      asked += state_.eta[g] * size;
-    }
-    if (held_.empty() || held_ != built) build(state_, team);
-    eta_.resize(static_cast<Index>(held_.size()));
-    for (std::size_t b = 0; b < held_.size(); ++b)
-      eta_(static_cast<Index>(b)) = state_.eta[held_[b]];
-    v_.resize(m_, padded_d_);
-    combine(course_, Vector<double>::Ones(m_), Vector<double>::Ones(m_) * eta_.transpose(), team,
-            v_.data());
-    course_.V = v_;
-    course_.eta = eta_;
-    for (Slide& slide : course_.slides)
-      slide.constant -=
-          slide.S * course_.piece.gates.row(slide.neuron).transpose().cwiseProduct(eta_);
-    measure_fields(state_);
-    u_.resize(m_, padded_n_);
-    multiply(v_.data(), u_.data(), team);
-    // in units of the largest weight, whose square may underflow
-    const ConstRows<double> w(state_.w.data(), m_, padded_d_);
-    const ConstVector<double> heads(state_.heads.data(), m_);
-    const double largest = std::max(w.cwiseAbs().maxCoeff(), heads.cwiseAbs().maxCoeff());
-    const double unit = largest > 0 ? std::exp2(std::ilogb(largest)) : 1.0;
-    double squared = 0, weights = 0;
-    for (Index j = 0; j < m_; ++j) {
-      const double a = heads(j) / unit;
-      const double head = w.row(j).dot(v_.row(j)) / unit;
-      if (options_.rates.W != 0) squared += a * a * v_.row(j).squaredNorm();
-      if (options_.rates.a != 0) squared += head * head;
-      weights += a * a + (w.row(j) / unit).squaredNorm();
-    }
-    squared_gradient_ = squared * unit * unit;
-    constexpr double kCancelled = 1e-14;
-    at_rest_ = !(std::sqrt(squared) > kCancelled * asked * std::sqrt(weights));
-    prepared_ = true;
-  }
-
-  // --- events
-
-  // First tau < event.tau at which `gap`, a polynomial that is not negative by more than `slack` at
-  // 0, becomes negative: by more than `slack` if it begins no higher.
-  double first_below(std::vector<double>& gap, double slack, double limit) {
-    if (gap.front() < -slack) return 0;
-    if (gap.front() <= slack) gap.front() = std::max(gap.front(), 0.0) + slack;
-    return root_(gap, limit);
-  }
-
-  // Shares of support vectors and of held pairs that leave [0, 1], and heads of neurons that slide
-  // and change their sign.
-  void find_slack(Event& event) {
-    const int order = course_.series.order();
-    std::vector<double> gap;
-    const auto look = [&](double slack, Index neuron, Index line) {
-      const double tau = first_below(gap, slack, event.tau);
-      if (tau <= event.tau) event = {Event::slack, tau, neuron, line};
-    };
-    for (Index b = 0; b < eta_.size(); ++b)
-      for (const double bound : {0.0, 1.0}) {
-        gap.clear();
-        for (int k = 0; k < order; ++k) gap.push_back((bound > 0 ? -1 : 1) * course_.demand(k, b));
-        gap.front() += bound + kRelease;
-        look(0, -1, -1);
-      }
-    for (const Slide& slide : course_.slides) {
-      const Index j = slide.neuron;
-      if (state_.rests[size(j)] != 0) continue;
-      gap.clear();
-      const double head = course_.series.a(0)(j);
-      if (head != 0) {
-        for (int k = 0; k <= order; ++k)
-          gap.push_back((head > 0 ? 1 : -1) * course_.series.a(k)(j));
-        look(0, j, -1);
-      }
-      for (Index p = 0; p < slide.constant.size(); ++p) {
-        const Index u = slide.lines[size(p)];
-        std::vector<double> share, jump;
-        for (int k = 0; k < order; ++k) {
-          const Vector<double>& eta = course_.series.eta(k);
-          double lost = 0;
-          for (Index b = 0; b < eta_.size(); ++b)
-            lost += slide.S(p, b) * course_.piece.gates(j, b) * eta(b);
-          share.push_back((k == 0 ? slide.constant(p) : 0.0) - lost);
-          jump.push_back(jump_of(u, [&](Index b) { return course_.demand(k, b); }, k == 0));
-        }
-        const double sign = jump.front() > 0 ? 1 : -1;
-        for (const bool high : {false, true}) {
-          gap.clear();
-          for (int k = 0; k < order; ++k) {
-            const auto q = static_cast<std::size_t>(k);
-            gap.push_back(sign * (high ? jump[q] - share[q] : share[q]) +
-                          kRelease * sign * jump[q]);
-          }
-          look(0, j, u);
-        }
-      }
-    }
-  }
-
-  // What v gains along x_u where z_u turns positive; `eta(b)`: of held samples.
-  template <class Eta>
-  double jump_of(Index u, Eta&& eta, bool constant = true) const {
-    double jump = constant ? on_[size(u)] - off_[size(u)] : 0.0;
-    const auto [first, last] = samples_.of_line(u);
-    for (std::size_t g = first; g < last; ++g)
-      if (in_held_[g] >= 0) {
-        const HingeGroup& group = samples_.groups()[g];
-        jump += group.label * group.weight * (gate(group, 1) - gate(group, -1)) *
-                eta(static_cast<Index>(in_held_[g]));
-      }
-    return jump;
-  }
-
-  // Bounds of sum_k |c_k| tau^k and of its derivatives.
-  struct Bounds {
-    double value = 0, first = 0, second = 0;
-  };
-  template <class Term>
-  static Bounds bounds(int count, double tau, Term&& term) {
-    Bounds b;
-    for (int k = count - 1; k >= 0; --k) {
-      const double c = std::abs(term(k));
-      b.value = b.value * tau + c;
-      if (k > 0) b.first = b.first * tau + k * c;
-      if (k > 1) b.second = b.second * tau + k * (k - 1) * c;
-    }
-    return b;
-  }
-
-  // Of the heads, and of what v can change by: in length, and its speed.
-  void find_bounds(double tau) {
-    const int order = course_.series.order();
-    std::vector<double> change, speed;
-    for (Index b = 0; b < eta_.size(); ++b) {
-      const Bounds eta = bounds(order, tau, [&](int k) { return course_.series.eta(k)(b); });
-      change.push_back(eta.value);
-      speed.push_back(eta.first);
-    }
-    head_bounds_.resize(size(m_));
-    drift_.resize(size(m_));
-    drift_speed_.resize(size(m_));
-    for (Index j = 0; j < m_; ++j) {
-      head_bounds_[size(j)] = bounds(order + 1, tau, [&](int k) { return course_.series.a(k)(j); });
-      double sum = 0, sum_of_speeds = 0;
-      for (Index b = 0; b < eta_.size(); ++b) {
-        const double length = std::abs(course_.piece.gates(j, b)) * line_norm(group(b).line);
-        sum += length * change[size(b)];
-        sum_of_speeds += length * speed[size(b)];
-      }
-      drift_[size(j)] = sum;
-      drift_speed_[size(j)] = sum_of_speeds;
-    }
-  }
-
-  // z at tau, into z_.
-  void find_z(double tau, const Team& team) {
-    z_.resize(m_, padded_n_);
-    shift_.resize(m_, padded_d_);
-    combine(course_, course_.series.A_at(tau), course_.series.B_at(tau), team, shift_.data());
-    multiply(shift_.data(), z_.data(), team);
-    z_ += ConstRows<double>(state_.z.data(), m_, padded_n_);
-  }
-
-  // Coefficients of the field of line u on neuron j: <V_j, x_u>, and of every held sample.
-  double fields_of(Index j, Index u, std::vector<double>& of_held) const {
-    of_held.clear();
-    const double constant = line_row(u).dot(course_.V.row(j));
-    if (eta_.size() == 0) return constant;
-    for (Index b = 0; b < eta_.size(); ++b)
-      of_held.push_back(course_.piece.gates(j, b) * line_row(u).dot(course_.held_rows.row(b)));
-    for (const Slide& slide : course_.slides)
-      if (slide.neuron == j)
-        for (std::size_t p = 0; p < slide.lines.size(); ++p) {
-          const double across = product(u, slide.lines[p]);
-          for (Index b = 0; b < eta_.size(); ++b)
-            of_held[size(b)] -=
-                course_.piece.gates(j, b) * slide.S(static_cast<Index>(p), b) * across;
-        }
-    return constant;
-  }
-
-  // Coefficients of z_ju.
-  void path_of(Index j, Index u, std::vector<double>& z) {
-    const double constant = fields_of(j, u, of_held_);
-    z.clear();
-    for (int k = 0; k <= course_.series.order(); ++k) {
-      double sum = k == 0 ? state_.z[size(j * padded_n_ + u)] : constant * course_.series.A(k)(j);
-      if (k > 0)
-        for (Index b = 0; b < eta_.size(); ++b)
-          sum += of_held_[size(b)] * course_.series.B(k)(j, b);
-      z.push_back(sum);
-    }
-  }
-
-  void find_crossing(Event& event, const Team& team) {
-    if (options_.rates.W == 0) {
-      find_bounds(event.tau);
-      z_ = ConstRows<double>(state_.z.data(), m_, padded_n_);
-      return;
-    }
-    find_bounds(event.tau);
-    find_z(event.tau, team);
-    const double reach = event.tau;
-    std::vector<double> path;
-    for (Index j = 0; j < m_; ++j) {
-      if (state_.rests[size(j)] != 0) continue;
-      const double head = std::abs(course_.series.a(0)(j));
-      const Bounds& heads = head_bounds_[size(j)];
-      const bool turns = heads.value >= 2 * head;  // the head may change its sign
-      if (heads.value == 0) continue;              // w_j rests
-      const double most = reach * options_.rates.W * heads.value;
-      // where w = 0, v may be no more than what rounding leaves of sums that cancel
-      const double length = norm_of(state_, j);
-      const double slack = kBlur * (length > kRest * sizes_(j) ? length : sizes_(j));
-      const double* z = state_.z.data() + j * padded_n_;
-      for (Index u = 0; u < lines_; ++u) {
-        const double s = static_cast<double>(side(state_, j, u));
-        const double now = s * z[u], then = s * z_(j, u);
-        const double steady = std::abs(u_(j, u)), drift = drift_[size(j)] * line_norm(u);
-        const double tiny = slack * line_norm(u);
-        if (s == 0 || !(line_norm(u) > 0)) continue;
-        if (then > 0 && now > tiny &&
-            ((!turns && drift < steady) || now + then > most * (steady + drift)))
-          continue;
-        path_of(j, u, path);
-        for (double& c : path) c *= s;
-        const double tau = first_below(path, tiny, event.tau);
-        if (tau < event.tau) event = {Event::crossing, tau, j, u};
-      }
-    }
-    if (event.tau < reach) {
-      find_bounds(event.tau);
-      find_z(event.tau, team);
-    }
-  }
-
-  // --- margins
-
-  // Sums over neurons on every line: of a sigma(z), and of a sigma(-z); and of their sizes.
-  void sum_lines(const std::vector<double>& heads, const std::vector<double>& z, const Team& team) {
-    const Index lines = lines_;
-    const double slope = slope_;
-    sum_chunks(team, [&](Index j, Sums sums) {
-      const double a = heads[size(j)], size_of_a = std::abs(a);
-      const double* row = z.data() + j * padded_n_;
-      double* const up = sums.up;
-      double* const down = sums.down;
-      double* const total = sums.total;
-#pragma omp simd
-      for (Index u = 0; u < lines; ++u) {
-        const double value = row[u], low = slope * value;
-        up[u] += a * (value > 0 ? value : low);
-        down[u] += a * (value > 0 ? -low : -value);
-        total[u] += size_of_a * std::abs(value);
-      }
-    });
-  }
-
-  // Three rows of sums over lines.
-  struct Sums {
-    double *up, *down, *total;
-  };
-
-  // Runs body(neuron, sums) for all neurons; the sums of all are in partial_.
-  template <class Body>
-  void sum_chunks(const Team& team, Body&& body) {
-    const Index stride = 3 * lines_;
-    partial_.assign(size(chunks_.pieces() * stride), 0.0);
-    each_chunk(team, 6.0 * static_cast<double>(m_ * lines_),
-               [&](Index chunk, Index first, Index last) {
-                 double* sums = partial_.data() + chunk * stride;
-                 for (Index j = first; j < last; ++j)
-                   body(j, Sums{sums, sums + lines_, sums + 2 * lines_});
-               });
-    for (Index c = 1; c < chunks_.pieces(); ++c)
-      for (Index u = 0; u < stride; ++u) partial_[size(u)] += partial_[size(c * stride + u)];
-    partial_.resize(size(stride));
-  }
-  double of_lines(const HingeGroup& group) const {
-    return std::abs(group.factor) * partial_[size(group.line + (group.factor > 0 ? 0 : lines_))];
-  }
-  // Of the sums just made.
-  double margin_of(const HingeGroup& group) const { return group.label * of_lines(group); }
-  double slack_of(const HingeGroup& group) const {
-    return kSlack + 4 * kRounding * std::abs(group.factor * group.label) *
-                        partial_[size(group.line + 2 * lines_)];
-  }
-
-  void write_outputs(T* f) const {
-    for (const HingeGroup& group : samples_.groups())
-      for (const Index i : group.members) f[i] = static_cast<T>(of_lines(group));
-  }
-  void write_outputs(HingeFlowState<T>& s) {
-    s.f.resize(size(n_));
-    write_outputs(s.f.data());
-  }
-
-  // The first sample that is not held and reaches 1.
-  void find_margin(Event& event, const Team& team) {
-    const std::vector<HingeGroup>& groups = samples_.groups();
-    const double tau = event.tau;
-    partial_ = sums_;
-    std::vector<double> now, slack, later, bend;
-    for (const HingeGroup& group : groups) {
-      now.push_back(margin_of(group));
-      slack.push_back(slack_of(group));
-    }
-    const Vector<double> heads = course_.series.a_at(tau);
-    std::vector<double> end_heads(heads.data(), heads.data() + m_);
-    std::vector<double> end_z(z_.data(), z_.data() + m_ * padded_n_);
-    sum_lines(end_heads, end_z, team);
-    for (const HingeGroup& group : groups) later.push_back(margin_of(group));
-    bound_curvature(tau, team);
-    for (const HingeGroup& group : groups)
-      bend.push_back(std::abs(group.label) * of_lines(group) * tau * tau / 8);
-    std::vector<double> gap;
-    for (std::size_t g = 0; g < groups.size(); ++g) {
-      if (!(groups[g].weight > 0) || in_held_[g] >= 0) continue;
-      const double sign = state_.demands[g] == static_cast<std::int8_t>(Demand::full) ? -1 : 1;
-      const double offset = 1 + state_.shifts[g];
-      const double at_start = sign * (now[g] - offset), at_end = sign * (later[g] - offset);
-      if (at_start > slack[g] && std::min(at_start, at_end) > bend[g] + slack[g]) continue;
-      margin_path(groups[g], gap);
-      for (double& c : gap) c *= sign;
-      gap.front() = at_start;
-      const double found = first_below(gap, slack[g], event.tau);
-      if (found < event.tau) event = {Event::margin, found, -1, -1};
-    }
-  }
-
-  // Sums over neurons of a bound of |(a sigma(z))''| up to tau.
-  void bound_curvature(double tau, const Team& team) {
-    const double rate = options_.rates.W, slope = slope_;
-    const Index lines = lines_;
-    const double* const norms = samples_.lines().norms();
-    sum_chunks(team, [&](Index j, Sums sums) {
-      const Bounds& a = head_bounds_[size(j)];
-      const double *z = state_.z.data() + j * padded_n_, *steady = u_.data() + j * padded_n_;
-      const std::int8_t* const sides = state_.sides.data() + j * lines;
-      const double drift = drift_[size(j)], speed_of_drift = drift_speed_[size(j)];
-      double* const up = sums.up;
-      double* const down = sums.down;
-#pragma omp simd
-      for (Index u = 0; u < lines; ++u) {
-        const double field = std::abs(steady[u]) + drift * norms[u];
-        const double speed = rate * a.value * field;
-        const double bend = rate * (a.first * field + a.value * speed_of_drift * norms[u]);
-        const double all =
-            a.second * (std::abs(z[u]) + tau * speed) + 2 * a.first * speed + a.value * bend;
-        const double side = static_cast<double>(sides[u]);
-        up[u] += all * (side > 0 ? 1.0 : (side < 0 ? slope : 0.0));
-        down[u] += all * (side < 0 ? 1.0 : (side > 0 ? slope : 0.0));
-      }
-    });
-  }
-
-  // Coefficients of the margin of a sample.
-  void margin_path(const HingeGroup& group, std::vector<double>& margin) {
-    const int order = course_.series.order();
-    margin.assign(size(2 * order + 1), 0.0);
-    std::vector<double> path;
-    for (Index j = 0; j < m_; ++j) {
-      const std::int8_t s = side(state_, j, group.line);
-      const double weight = group.label * gate(group, s);
-      if (s == 0 || weight == 0) continue;
-      path_of(j, group.line, path);
-      for (int k = 0; k <= order; ++k)
-        for (int l = 0; l <= order; ++l)
-          margin[size(k + l)] += weight * course_.series.a(k)(j) * path[size(l)];
-    }
-  }
-
-  // --- moving
-
-  // What a state has at `time` within the last step, of weights and heads.
-  void place(double time, const Team& team, HingeFlowState<T>& out) const {
-    if (time == state_.time) {
-      out.w = state_.w;
-      out.heads = state_.heads;
-      return;
-    }
-    const double tau = std::max(0.0, time - before_.time);
-    combine(last_, last_.series.A_at(tau), last_.series.B_at(tau), team, out.w.data());
-    for (std::size_t k = 0; k < out.w.size(); ++k) out.w[k] += before_.w[k];
-    const Vector<double> heads = last_.series.a_at(tau);
-    out.heads.assign(heads.data(), heads.data() + m_);
-  }
-
-  // Moves moved_ to the event; z_ may be that of a later time.
-  void move(const Event& event, const Team& team) {
-    find_z(event.tau, team);
-    const Vector<double> heads = course_.series.a_at(event.tau);
-    moved_.heads.assign(heads.data(), heads.data() + m_);
-    for (Index j = 0; j < m_; ++j)
-      for (Index k = 0; k < padded_d_; ++k) moved_.w[size(j * padded_d_ + k)] += shift_(j, k);
-    std::copy_n(z_.data(), m_ * padded_n_, moved_.z.data());
-    for (const Slide& slide : course_.slides)
-      for (const Index u : slide.lines) moved_.z[size(slide.neuron * padded_n_ + u)] = 0;
-    const Vector<double> eta = course_.eta + course_.series.eta_at(event.tau);
-    for (std::size_t b = 0; b < held_.size(); ++b)
-      moved_.eta[held_[b]] = eta(static_cast<Index>(b));
-    arrived_.clear();
-    if (event.kind != Event::none)  // others may come to their hyperplanes at the same time
-      for (Index j = 0; j < m_; ++j) {
-        const double before = norm_of(state_, j), now = norm_of(moved_, j);
-        for (Index u = 0; u < lines_; ++u) {
-          double& z = moved_.z[size(j * padded_n_ + u)];
-          const bool meant = event.kind == Event::crossing && j == event.neuron && u == event.line;
-          if (side(state_, j, u) == 0 || !(meant || std::abs(z) <= blur(now, u))) continue;
-          if (meant || std::abs(state_.z[size(j * padded_n_ + u)]) > blur(before, u)) {
-            z = 0;
-            arrived_.push_back({j, u});
-          }
-        }
-      }
-    if (event.kind == Event::slack && event.neuron >= 0 && event.line < 0)
-      moved_.heads[size(event.neuron)] = 0;
-    // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
-    if (slope_ == 0)
-      for (const Slide& slide : course_.slides) {
-        const Index j = slide.neuron;
-        if (!(norm_of(moved_, j) <= kRest * norm_of(state_, j))) continue;
-        std::fill_n(moved_.w.data() + j * padded_d_, padded_d_, 0.0);
-        std::fill_n(moved_.z.data() + j * padded_n_, padded_n_, 0.0);
-        std::fill_n(moved_.sides.data() + j * lines_, lines_, std::int8_t{-1});
-        moved_.rests[size(j)] = 1;
-      }
-  }
-
-  // --- who is where from now on
-
-  // Chooses sides of what is on a hyperplane and demands of samples at their margin: the velocity
-  // is the shortest subgradient. False if no choice is found.
-  bool settle(HingeFlowState<T>& s, const Event& event, const Team& team) {
-    sum_lines(s.heads, s.z, team);
-    if (event.kind == Event::none && begun_) return true;
-    const std::vector<HingeGroup>& groups = samples_.groups();
-    held_.clear();
-    std::vector<double> margins;
-    for (std::size_t g = 0; g < groups.size(); ++g) {
-      margins.push_back(margin_of(groups[g]));
-      if (!(groups[g].weight > 0)) continue;
-      const double gap = std::abs(margins[g] - 1 - s.shifts[g]);
-      if (s.demands[g] == static_cast<std::int8_t>(Demand::held) || gap <= 10 * slack_of(groups[g]))
-        held_.push_back(g);
-    }
-    eta_.resize(static_cast<Index>(held_.size()));
-    in_held_.assign(groups.size(), -1);
-    for (std::size_t b = 0; b < held_.size(); ++b) {
-      eta_(static_cast<Index>(b)) = s.eta[held_[b]];
-      in_held_[held_[b]] = static_cast<std::ptrdiff_t>(b);
-    }
-    std::vector<Index> touched;
-    find_coefficients(s);
-    for (const Pair& pair : arrived_) {
-      const double jump = jump_of(pair.line, [&](Index b) { return eta_(b); });
-      // unless it is pushed back, it goes on beyond
-      if (s.heads[size(pair.neuron)] * jump > 0) {
-        std::int8_t& side = s.sides[size(pair.neuron * lines_ + pair.line)];
-        side = static_cast<std::int8_t>(-side);
-      }
-    }
-    if (held_.empty() && begun_) {
-      if (event.kind == Event::slack) touched.push_back(event.neuron);
-      for (const Pair& pair : arrived_)
-        if (touched.empty() || touched.back() != pair.neuron) touched.push_back(pair.neuron);
-    } else
-      for (Index j = 0; j < m_; ++j)
-        for (Index u = 0; u < lines_; ++u)
-          if (s.z[size(j * padded_n_ + u)] == 0 && line_norm(u) > 0) {
-            touched.push_back(j);
-            break;
-          }
-    bool sound = true;
-    if (held_.empty()) {
-      for (const Index j : touched) resolve(s, j, sound);
-      return sound;
-    }
-    bool changed = true;
-    for (int round = 0; round < options_.rounds && changed; ++round) {
-      build(s, team);
-      const ColMatrix<double> kernel = course_.piece.kernel();
-      const Vector<double> drift = course_.piece.drift();
-      const Vector<double> noise =
-          1e-12 * (options_.rates.a *
-                       (course_.piece.y.cwiseAbs().transpose() * course_.piece.y0.cwiseAbs()) +
-                   options_.rates.W *
-                       (course_.piece.N0.cwiseAbs().transpose() * course_.piece.a.cwiseAbs2()) +
-                   kernel.cwiseAbs() * Vector<double>::Ones(kernel.cols()));
-      sound = minimize_in_box(kernel, drift, noise, eta_);
-      changed = false;
-      for (const Index j : touched) changed = resolve(s, j, sound) || changed;
-    }
-    if (changed || !sound) return false;
-    built_ = held_;
-    for (std::size_t b = 0; b < held_.size(); ++b) {
-      const std::size_t g = held_[b];
-      const double eta = eta_(static_cast<Index>(b));
-      s.eta[g] = eta;
-      s.shifts[g] = margins[g] - 1;
-      s.demands[g] = static_cast<std::int8_t>(eta <= 0 ? Demand::none
-                                                       : (eta >= 1 ? Demand::full : Demand::held));
-    }
-    return true;
-  }
-
-  // Sides of the lines that neuron j is on, given all demands. True if any changed; `sound` becomes
-  // false if none are found.
-  bool resolve(HingeFlowState<T>& s, Index j, bool& sound) {
-    if (s.rests[size(j)] != 0) return false;
-    std::vector<Index> tied;
-    for (Index u = 0; u < lines_; ++u)
-      if (s.z[size(j * padded_n_ + u)] == 0 && line_norm(u) > 0) tied.push_back(u);
-    if (tied.empty()) return false;
-    const auto count = static_cast<Index>(tied.size());
-    const auto eta = [&](Index b) { return eta_(b); };
-    // v with every tied line off, and what decides the sign of the head just after now
-    Eigen::RowVectorXd v = Eigen::RowVectorXd::Zero(padded_d_);
-    double speed_of_head = 0;
-    std::vector<char> is_tied(size(lines_), 0);
-    for (const Index u : tied) is_tied[size(u)] = 1;
-    const auto add = [&](Index u, double coefficient) {
-      v += coefficient * line_row(u);
-      speed_of_head += coefficient * s.z[size(j * padded_n_ + u)];
-    };
-    for (const Index u : active_lines_)
-      add(u, side(s, j, u) > 0 && is_tied[size(u)] == 0 ? on_[size(u)] : off_[size(u)]);
-    for (Index b = 0; b < static_cast<Index>(held_.size()); ++b) {
-      const Index u = group(b).line;
-      const double at = is_tied[size(u)] != 0 ? -1 : static_cast<double>(side(s, j, u));
-      add(u, eta_(b) * group(b).label * group(b).weight * gate(group(b), at));
-    }
-    const double head = s.heads[size(j)];
-    const double sign = head != 0 ? (head > 0 ? 1.0 : -1.0)
-                                  : (speed_of_head > 0 ? 1.0 : (speed_of_head < 0 ? -1.0 : 0.0));
-    std::vector<int> status(tied.size());
-    Vector<double> base(count), jumps(count);
-    ColMatrix<double> gram(count, count);
-    for (Index p = 0; p < count; ++p) {
-      const Index u = tied[size(p)];
-      const std::int8_t now = side(s, j, u);
-      status[size(p)] = (now > 0 ? 1 : 0) - (now < 0 ? 1 : 0);
-      base(p) = line_row(u).dot(v);
-      jumps(p) = jump_of(u, eta);
-      for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);
-    }
-    sound = choose_sides(gram, base, jumps, sign, status) && sound;
-    bool changed = false;
-    for (std::size_t p = 0; p < tied.size(); ++p) {
-      std::int8_t& now = s.sides[size(j * lines_ + tied[p])];
-      changed = changed || now != static_cast<std::int8_t>(status[p]);
-      now = static_cast<std::int8_t>(status[p]);
-    }
-    return changed;
-  }
-
-  // --- what others see
-
-  void show(HingeFlowState<T>& s) const {
-    std::vector<double> row(size(d_));
-    for (Index j = 0; j < m_; ++j) {
-      T* W = s.W.data() + j * d_;
+      T* W = to.W.data() + j * d_;
       std::copy_n(W, d_, row.begin());  // inputs that no sample has
-      samples_.lines().scatter(s.w.data() + j * padded_d_, row.data());
-      std::transform(row.begin(), row.end(), W, [](double w) { return static_cast<T>(w); });
-      s.a[size(j)] = static_cast<T>(s.heads[size(j)]);
+      lines.scatter(from.w.data() + j * lines.padded_d(), row.data());
+      std::copy_n(row.begin(), d_, W);
+      to.a[static_cast<std::size_t>(j)] = static_cast<T>(from.heads[static_cast<std::size_t>(j)]);
     }
   }
 
-  // What differs between state_ and moved_.
-  void note_events() {
-    step_events_.clear();
-    const double time = moved_.time;
-    for (Index j = 0; j < m_; ++j)
-      for (Index u = 0; u < lines_; ++u) {
-        const std::int8_t now = side(moved_, j, u);
-        if (now == side(state_, j, u)) continue;
-        samples_.lines().each_member(u, [&](Index i) {
-          const bool mirrored = samples_.lines().factor(i) < 0;
-          step_events_.push_back({time, j, i, static_cast<EventKind>(mirrored ? -now : now)});
-        });
-      }
-    const std::vector<HingeGroup>& groups = samples_.groups();
-    for (std::size_t g = 0; g < groups.size(); ++g)
-      if (moved_.demands[g] != state_.demands[g])
-        for (const Index i : groups[g].members)
-          step_events_.push_back({time, -1, i, static_cast<EventKind>(moved_.demands[g])});
-  }
-
-  HingeFlowOptions options_;
-  double slope_;
-  Index m_, d_, n_;
-  HingeSamples<T> samples_;
-  Index lines_, padded_n_, padded_d_;
-  Cut chunks_;
-  HingeFlowState<T> state_, before_, moved_, looked_;
-  FlowCounts counts_;
-  std::vector<FlowEvent> step_events_;
-  bool begun_ = false;
-  bool unsettled_ = false;  // no choice was found at a tie: this is the end
-  Index stalled_ = 0;       // steps in a row that led nowhere
-
-  // The piece that starts at state_, if prepared_; while it settles, one that is tried.
-  bool prepared_ = false;
-  bool at_rest_ = false;
-  double squared_gradient_ = 0;
-  double pull_ = 0;
-  Course course_, last_;  // of the next step, and of the last one
-  Vector<double> sizes_, eta_;
-  std::vector<std::size_t> held_;        // groups
-  std::vector<std::size_t> built_;       // those of the piece that settling has left, if it fits
-  std::vector<std::ptrdiff_t> in_held_;  // by group, -1 if not
-  std::vector<double> off_, on_;         // by line
-  std::vector<Index> active_lines_;
-  Matrix v_, u_, z_, shift_;
-  Buffer<double> products_;   // aligned, as vector stores need it
-  std::vector<double> sums_;  // of sum_lines, at state_
-  std::vector<double> partial_, drift_, drift_speed_, of_held_;
-  std::vector<Pair> arrived_;  // on their hyperplanes, at the end of a step
-  std::vector<Bounds> head_bounds_;
-  FirstRoot root_;
+  Index m_, d_;
+  HingeCore core_;
+  HingeFlowState<T> state_;
+  HingeFlowState<T> before_, looked_;  // W, a and f of them
+  std::vector<double> f_;
 };
 
 }  // namespace featcore

@@ -2,12 +2,13 @@
 // weights, so that they reach their margin, and are held there, together.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
 #include "featcore/flow_samples.hpp"
-#include "featcore/objective.hpp"
+#include "featcore/types.hpp"
 
 namespace featcore {
 
@@ -23,34 +24,27 @@ struct HingeGroup {
   std::vector<Index> members;
 };
 
-template <class T>
 class HingeSamples {
  public:
-  // The split must outlive this.
-  HingeSamples(const Objective<T>& objective, const SplitView<T>& given)
-      : split_(&objective.split()),
-        x_(in_double(*split_, split_->x)),
-        given_x_(given.x == split_->x ? std::vector<double>() : in_double(given, given.x)),
-        lines_(view(*split_, x_), given.x == split_->x ? view(*split_, x_) : view(given, given_x_)),
-        first_(static_cast<std::size_t>(lines_.n() + 1)) {
-    const double scale = objective.spec().mean ? 1 / objective.total_weight() : 1.0;
+  // Weights of the split are those of residuals. `given`: as FlowSamples has it.
+  HingeSamples(const SplitView<double>& split, const SplitView<double>& given)
+      : n_(split.n), lines_(split, given), first_(static_cast<std::size_t>(lines_.n() + 1)) {
     for (Index u = 0; u < lines_.n(); ++u) {
       first_[static_cast<std::size_t>(u)] = groups_.size();
       lines_.each_member(u, [&](Index i) {
-        const double weight = scale * objective.weight(i);
-        const double label = static_cast<double>(split_->y[i]);
         for (std::size_t g = first_[static_cast<std::size_t>(u)]; g < groups_.size(); ++g)
-          if (groups_[g].label == label && groups_[g].factor == lines_.factor(i)) {
-            groups_[g].weight += weight;
+          if (groups_[g].label == split.y[i] && groups_[g].factor == lines_.factor(i)) {
+            groups_[g].weight += split.weights[i];
             groups_[g].members.push_back(i);
             return;
           }
-        groups_.push_back({u, lines_.factor(i), label, weight, {i}});
+        groups_.push_back({u, lines_.factor(i), split.y[i], split.weights[i], {i}});
       });
     }
     first_.back() = groups_.size();
   }
 
+  Index n() const { return n_; }
   const FlowSamples<double>& lines() const { return lines_; }
   FlowSamples<double>& lines() { return lines_; }
   const std::vector<HingeGroup>& groups() const { return groups_; }
@@ -63,15 +57,7 @@ class HingeSamples {
   }
 
  private:
-  static std::vector<double> in_double(const SplitView<T>& split, const T* x) {
-    return {x, x + split.n * split.d};
-  }
-  static SplitView<double> view(const SplitView<T>& split, const std::vector<double>& x) {
-    return {split.n, split.d, x.data(), nullptr, nullptr, nullptr};
-  }
-
-  const SplitView<T>* split_;
-  std::vector<double> x_, given_x_;
+  Index n_;
   FlowSamples<double> lines_;
   std::vector<HingeGroup> groups_;
   std::vector<std::size_t> first_;
