@@ -67,6 +67,8 @@ class HingeCore {
       throw std::invalid_argument("the exact hinge flow needs ReLU or leaky ReLU");
     for (Index j = 0; j < m_; ++j)
       samples_.lines().gather(net.W + j * net.d, start_w_.data() + j * padded_d_);
+    for (const HingeGroup& group : samples_.groups())
+      most_field_ += std::abs(group.label) * group.weight * samples_.norm(group);
   }
 
   HingeCore(const HingeCore&) = delete;
@@ -934,16 +936,20 @@ class HingeCore {
       }
     if (event.kind == Event::slack && event.neuron >= 0 && event.line < 0)
       moved_.heads[size(event.neuron)] = 0;
-    // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
-    if (slope_ == 0)
-      for (const Slide& slide : course_.slides) {
-        const Index j = slide.neuron;
-        if (!(norm_of(moved_, j) <= kRest * norm_of(state_, j))) continue;
-        std::fill_n(moved_.w.data() + j * padded_d_, padded_d_, 0.0);
-        std::fill_n(moved_.z.data() + j * padded_n_, padded_n_, 0.0);
+    // Solutions are not unique at w = 0. Ours stay if the neuron has no slope: nothing pulls any
+    // more (relu'(0) = 0). Else all lines are there at once, and its field has it go on.
+    for (const Slide& slide : course_.slides) {
+      const Index j = slide.neuron;
+      if (!(norm_of(moved_, j) <= kRest * norm_of(state_, j))) continue;
+      std::fill_n(moved_.w.data() + j * padded_d_, padded_d_, 0.0);
+      std::fill_n(moved_.z.data() + j * padded_n_, padded_n_, 0.0);
+      if (slope_ == 0) {
         std::fill_n(moved_.sides.data() + j * lines_, lines_, std::int8_t{-1});
         moved_.rests[size(j)] = 1;
+      } else if (norm_of(state_, j) > 0) {
+        arrived_.push_back({j, slide.lines.front()});
       }
+    }
   }
 
   // --- who is where from now on
@@ -1114,8 +1120,9 @@ class HingeCore {
         v += share(p) * jumps(p) * line_row(u);
       }
     }
+    const double noise = std::max(1e-12 * largest, 8 * kRounding * most_field_);
     for (const Index u : repelling)
-      if (side(s, j, u) * sign * line_row(u).dot(v) < -1e-12 * largest * line_norm(u)) {
+      if (side(s, j, u) * sign * line_row(u).dot(v) < -noise * line_norm(u)) {
         *wrong = u;
         break;
       }
@@ -1149,6 +1156,7 @@ class HingeCore {
   Index lines_, padded_n_, padded_d_;
   Cut chunks_;
   std::vector<double> start_w_, start_heads_;
+  double most_field_ = 0;        // of |v|, if all samples ask and nothing cancels
   std::vector<double> outputs_;  // (n)
   HingeState state_, before_, moved_, looked_;
   FlowCounts counts_;
