@@ -927,7 +927,7 @@ class HingeCore {
         for (Index u = 0; u < lines_; ++u) {
           double& z = moved_.z[size(j * padded_n_ + u)];
           const bool meant = event.kind == Event::crossing && j == event.neuron && u == event.line;
-          if (side(state_, j, u) == 0 || !(meant || std::abs(z) <= blur(now, u))) continue;
+          if (side(state_, j, u) == 0 || (!meant && std::abs(z) > blur(now, u))) continue;
           if (meant || std::abs(state_.z[size(j * padded_n_ + u)]) > blur(before, u)) {
             z = 0;
             arrived_.push_back({j, u});
@@ -1107,7 +1107,7 @@ class HingeCore {
       Vector<double> base(count), jumps(count), share = Vector<double>::Constant(count, 0.5);
       for (Index p = 0; p < count; ++p) {
         const Index u = tied[size(p)];
-        status[size(p)] = side(s, j, u);
+        status[size(p)] = static_cast<int>(side(s, j, u));
         base(p) = line_row(u).dot(v);
         jumps(p) = jump_of(u, eta);
       }

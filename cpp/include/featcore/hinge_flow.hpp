@@ -44,7 +44,7 @@ class HingeFlow final : public FlowStepper<T> {
 
   // Goes on from a state of a flow with the same data and options.
   void resume(HingeFlowState<T> state) {
-    core_.resume(state);
+    core_.resume(carried(state));
     state.W = std::move(state_.W);  // inputs that no sample has do not move
     state.a = std::move(state_.a);
     state_ = std::move(state);
@@ -121,6 +121,7 @@ class HingeFlow final : public FlowStepper<T> {
     const SplitView<T>& split = objective.split();
     const double scale = objective.spec().mean ? 1 / objective.total_weight() : 1.0;
     std::vector<double> weights;
+    weights.reserve(static_cast<std::size_t>(split.n));
     for (Index i = 0; i < split.n; ++i) weights.push_back(scale * objective.weight(i));
     const std::vector<double> y = in_double(split.y, split.n);
     const std::vector<double> x = in_double(split.x, split.n * split.d);
