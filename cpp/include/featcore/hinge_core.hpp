@@ -1107,7 +1107,8 @@ class HingeCore {
       Vector<double> base(count), jumps(count), share = Vector<double>::Constant(count, 0.5);
       for (Index p = 0; p < count; ++p) {
         const Index u = tied[size(p)];
-        status[size(p)] = static_cast<int>(side(s, j, u));
+        const std::int8_t now = side(s, j, u);
+        status[size(p)] = (now > 0 ? 1 : 0) - (now < 0 ? 1 : 0);
         base(p) = line_row(u).dot(v);
         jumps(p) = jump_of(u, eta);
       }
