@@ -457,7 +457,8 @@ class HingeCore {
     for (Index p = 0; p < count; ++p) base(p) = line_row(slide.lines[size(p)]).dot(off);
     std::vector<int> status(slide.lines.size(), 0);
     const double head = state_.heads[size(slide.neuron)];
-    if (samples_at(slide.lines).choose(base, jumps, head > 0 ? 1 : -1, false, status, share))
+    if (samples_at(slide.lines)
+            .choose(base, jumps, head > 0 ? 1 : -1, false, TiedSamples::kAtBound, status, share))
       slide.constant = jumps.cwiseProduct(share);
   }
 
@@ -1112,7 +1113,9 @@ class HingeCore {
         base(p) = line_row(u).dot(v);
         jumps(p) = jump_of(u, eta);
       }
-      sound = samples_at(tied).choose(base, jumps, sign, from_zero, status, share) && sound;
+      sound = samples_at(tied).choose(base, jumps, sign, from_zero, TiedSamples::kAtBound, status,
+                                      share) &&
+              sound;
       for (Index p = 0; p < count; ++p) {
         const Index u = tied[size(p)];
         std::int8_t& now = s.sides[size(j * lines_ + u)];

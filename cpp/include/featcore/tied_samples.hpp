@@ -39,6 +39,8 @@ class TiedSamples {
     Index rank_ = 0;
   };
 
+  static constexpr double kAtBound = 1e-8;  // what the room makes of a share at a bound
+
   // Samples are columns of `x`, (inputs, count), none of them zero.
   explicit TiedSamples(const ColMatrix<double>& x) : lengths_(x.colwise().norm().transpose()) {
     // In coordinates of their own span, and of length 1. Never by products of samples, which know
@@ -96,9 +98,11 @@ class TiedSamples {
   // field's coefficient of a sample gains where it turns on; `head_sign`: of a. `from_zero`: the
   // neuron is in w = 0, from where it goes on as it came, or as its field has it. `share`: of held
   // samples, before and after; where samples depend on each other, as far inside as there is room.
-  // False if it came to no end.
+  // `at_bound`: shares as near a bound as that are at it, and the sample is not held: kAtBound, or
+  // 0 to hold a neuron exactly where it has come to rest. False if it came to no end.
   bool choose(const Vector<double>& base, const Vector<double>& jumps, double head_sign,
-              bool from_zero, std::vector<int>& status, Vector<double>& share) const {
+              bool from_zero, double at_bound, std::vector<int>& status,
+              Vector<double>& share) const {
     const Vector<double> field = base.cwiseQuotient(lengths_);
     const Vector<double> gains = jumps.cwiseProduct(lengths_);
     std::vector<Index> attracting;
@@ -128,9 +132,9 @@ class TiedSamples {
         if (!flip(field, gains, head_sign, coarse, status, share)) break;
       }
     if (from_zero) leave(field, gains, attracting, head_sign, coarse, status, share);
-    // at a bound but for the room; polish() holds those that are not
+    // polish() holds those that are not
     for (const Index p : attracting)
-      status[at(p)] = (share(p) >= 1 - kAtBound ? 1 : 0) - (share(p) <= kAtBound ? 1 : 0);
+      status[at(p)] = (share(p) >= 1 - at_bound ? 1 : 0) - (share(p) <= at_bound ? 1 : 0);
     return polish(field, gains, head_sign, tolerance, status, share);
   }
 
@@ -139,7 +143,6 @@ class TiedSamples {
   static constexpr double kDependent = 1e-10;
   static constexpr double kSpanned = 1e-9;
   static constexpr double kInside = 1e-10;  // how much shares are drawn to 1/2
-  static constexpr double kAtBound = 1e-8;  // and what that makes of one at a bound
   static constexpr Index kMostAtOnce = 300;
 
   static std::size_t at(Index p) { return static_cast<std::size_t>(p); }
