@@ -31,23 +31,8 @@ Elsewhere weights are moved by TANGLED_SHIFT, to have one way to go, and Euler's
 must be where the flow is at TANGLED_SOON, to TANGLED_ERROR. (It was to be so from the ties themselves, on all. But
 there Euler's method stays, relu'(0) = 0 for x and for -x, where x on one side and -x on the other both lead to the same
 one; and on a hyperplane that repels to both sides either is a flow.)
-
-`dependent` has DEPENDENT_SEEDS whose samples depend on each other and whose neurons come to lie on many hyperplanes at
-once: the cube of a parity, bits, a grid, pairs of one-hot codes; half of them begin with ties. Each must come to rest
-by END with drift as `small`, satisfied or with an account of why not, and be where Euler's method is, as tied ones of
-`small` (TIED_END, TIED_STEPS, TIED_ERROR, TIED_FLOOR); those that begin with ties from weights moved by TANGLED_SHIFT.
-
-`mirrored` has samples x and -cx on lines, c > 0. On MIRRORED_SEEDS both of a line are support vectors at once while a
-neuron slides on it (the first of 400 seeds, with labels of all kinds; none where a neuron comes to rest at 0 before,
-for Euler's method goes on there). From then until that ends, or for MIRRORED_TIME, Euler's method tends to the flow as
-on tied ones of `small`.
-
-In other units of samples the flow is the same: x times 2^k with W and a times 2^(-k/2) and time 2^-k, or x times
-2^(k/2) with W times 2^(-k/2) and its rate times 2^-k. All is exact in powers of two, and so the same bits are claimed:
-UNITS are k, and UNIT_SEEDS are of `small`.
 """
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,11 +63,6 @@ TANGLED_SHIFT = 1e-3
 TANGLED_SOON = 0.5
 TANGLED_STEP = 2e-5
 TANGLED_ERROR = 2e-3
-DEPENDENT_SEEDS = tuple(range(48))
-MIRRORED_SEEDS = (4, 17, 38, 42, 53, 80, 110, 123, 124)
-MIRRORED_TIME = 5.0
-UNITS = (54, 26, -26, -54)
-UNIT_SEEDS = (0, 3, 9, 12, 35)
 
 
 @dataclass(frozen=True)
@@ -178,42 +158,3 @@ def tangled(seed):
         weights = rng.integers(0, 3, n).astype(float)
         weights[0] = 1.0
     return HingeProblem(x, y, W, a, slope, weights)
-
-
-def dependent(seed):
-    """Return a problem whose samples depend on each other: a parity, bits, a grid or pairs of one-hot codes."""
-    rng = np.random.default_rng([13, seed])
-    m = rng.integers(2, 11)
-    kind = seed % 4
-    if kind == 0:
-        x = np.array(list(itertools.product([-1.0, 1.0], repeat=3 + seed // 4 % 2)))
-        y = x[:, 0] * x[:, 1]
-    elif kind == 1:
-        x = np.c_[rng.integers(0, 2, (10, 4)).astype(float), np.ones(10)]
-        x, first = np.unique(x, axis=0, return_index=True)
-        y = rng.choice([-1.0, 1.0], 10)[first]
-    elif kind == 2:
-        u = np.array(list(itertools.product([-1.0, 0.0, 1.0], repeat=2)))
-        x = np.c_[u, np.ones(9)]
-        y = np.where(u[:, 0] * u[:, 1] >= 0, 1.0, -1.0)
-    else:
-        pairs = np.array(list(itertools.product(range(3), repeat=2)))
-        x = np.c_[np.eye(3)[pairs[:, 0]], np.eye(3)[pairs[:, 1]]]
-        y = np.where(pairs.sum(1) % 3 == 0, 1.0, -1.0)
-    W, a = 0.5 * rng.standard_normal((m, x.shape[1])), 0.5 * rng.standard_normal(m)
-    if seed // 4 % 2:
-        W, a = 0.5 * rng.integers(-1, 2, W.shape), 0.5 * rng.integers(-1, 2, m)
-    return HingeProblem(x, y, W, a, 0.1 if seed % 3 == 2 else 0.0)
-
-
-def mirrored(seed):
-    """Return a problem with samples on both sides of two or three lines, and two samples elsewhere."""
-    rng = np.random.default_rng([15, seed])
-    d, m, k = (int(rng.integers(*bounds)) for bounds in ((2, 4), (4, 9), (2, 4)))
-    x = rng.standard_normal((k, d))
-    c = rng.choice([-1.0, -1.5, -0.6], k)
-    x = np.r_[x, x * c[:, None], rng.standard_normal((2, d))]
-    y = rng.choice([-1.0, 1.0], k)
-    y = np.r_[y, np.zeros(k), rng.choice([-1.0, 1.0], 2)]
-    y[k:-2] = rng.choice([-1.0, 1.0], k)
-    return HingeProblem(x, y, 0.5 * rng.standard_normal((m, d)), 0.5 * rng.standard_normal(m))

@@ -128,3 +128,31 @@ def test_samples_almost_on_one_line(spread):
         data = fc.Dataset(x, np.where(cluster < 2, 1.0, -1.0))
         run = fc.flow(fc.TwoLayerNet(W, a), data, t_end=40.0, record=NOTHING, max_steps=20_000)
         assert run.outcome.status == "reached_end", (seed, run.outcome.message)
+
+
+# One sample pushes a neuron on the hyperplane of another, and both let go where it turns off. Taking
+# shares near a bound for that bound made this the end of a run: who rests must be held exactly.
+@pytest.mark.parametrize("rtol", [1e-2, 1e-3, 1e-4])
+def test_a_neuron_that_dies_at_a_corner_in_single_precision(rtol):
+    x = np.float32(
+        [
+            [1, 0, 0, 0],
+            [0, -0.9892842124286151, 0.1778558025230511, 0.5730870388366415],
+            [0, 1.1749269306511223, -0.3660709751572878, -1.3686886045760807],
+        ]
+    )
+    W, a = [[0, 0, -0.25, -0.25], [0.25, 0, 0.125, -0.125]], [-0.5, 1]
+    y = [1, -1, -1]
+    ends = [
+        fc.flow(
+            fc.TwoLayerNet(np.asarray(W, dtype), np.asarray(a, dtype)),
+            fc.Dataset(x.astype(dtype), np.asarray(y, dtype)),
+            "exponential",
+            t_end=1.0,
+            rtol=tolerance,
+            record=NOTHING,
+        )
+        for dtype, tolerance in ((np.float32, rtol), (np.float64, 1e-8))
+    ]
+    assert ends[0].outcome.status == "reached_end"
+    assert gap(*(end.net for end in ends)) <= 10 * rtol

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <utility>
@@ -14,11 +13,11 @@
 
 #include "featcore/activation.hpp"
 #include "featcore/box_program.hpp"
+#include "featcore/filippov.hpp"
 #include "featcore/first_root.hpp"
 #include "featcore/flow_stepper.hpp"
 #include "featcore/hinge_samples.hpp"
 #include "featcore/hinge_series.hpp"
-#include "featcore/tied_samples.hpp"
 #include "featcore/types.hpp"
 
 namespace featcore {
@@ -67,8 +66,6 @@ class HingeCore {
       throw std::invalid_argument("the exact hinge flow needs ReLU or leaky ReLU");
     for (Index j = 0; j < m_; ++j)
       samples_.lines().gather(net.W + j * net.d, start_w_.data() + j * padded_d_);
-    for (const HingeGroup& group : samples_.groups())
-      most_field_ += std::abs(group.label) * group.weight * samples_.norm(group);
   }
 
   HingeCore(const HingeCore&) = delete;
@@ -143,7 +140,7 @@ class HingeCore {
     double reach = state_.step > 0 ? state_.step : 0.1 / pull;
     sizes_ = Vector<double>(m_);
     for (Index j = 0; j < m_; ++j)
-      sizes_(j) = std::max(std::hypot(state_.heads[size(j)], norm_of(state_, j) / aspect()),
+      sizes_(j) = std::max(std::hypot(state_.heads[size(j)], norm_of(state_, j)),
                            std::numeric_limits<double>::min());
     reach = course_.series.expand(course_.piece, sizes_, reach);
     ++counts_.evaluations;
@@ -249,14 +246,13 @@ class HingeCore {
     Index neuron, line;
   };
 
-  // The lines that a neuron slides on, others that it stays on while it does, and what makes its
-  // multipliers: constant - S (gates eta).
+  // The lines that a neuron slides on, and what makes its multipliers: constant - S (gates eta).
   struct Slide {
     Index neuron;
-    std::vector<Index> lines, spanned;
+    std::vector<Index> lines;
     Vector<double> constant;
     ColMatrix<double> S;
-    TiedSamples::Across across;
+    Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> gram;
   };
 
   // What carries all neurons along a piece. V has the demands of support vectors at its start in
@@ -279,17 +275,6 @@ class HingeCore {
       body(chunk, chunks_.begin(chunk), chunks_.end(chunk));
     });
   }
-
-  // How fast |w| and |a| grow in what all samples ask for, and |w| / |a| where both have grown:
-  // what is compared with these does not depend on the units that samples are measured in.
-  double growth() const {
-    const Rates& rates = options_.rates;
-    return both_move() ? std::sqrt(rates.W * rates.a) : std::max(rates.W, rates.a);
-  }
-  double aspect() const {
-    return both_move() ? std::sqrt(options_.rates.W / options_.rates.a) : 1.0;
-  }
-  bool both_move() const { return options_.rates.W > 0 && options_.rates.a > 0; }
 
   double norm_of(const HingeState& s, Index j) const {
     return detail::norm(s.w.data() + j * padded_d_, padded_d_);
@@ -405,61 +390,23 @@ class HingeCore {
         if (side(s, j, u) == 0) slide.lines.push_back(u);
       if (slide.lines.empty()) continue;
       const auto count = static_cast<Index>(slide.lines.size());
-      slide.across = hold(s, slide);
-      ColMatrix<double> across(count, held), fields(count, 1);
+      ColMatrix<double> gram(count, count), across(count, held);
+      Vector<double> fields(count);
       for (Index p = 0; p < count; ++p) {
         const Index u = slide.lines[size(p)];
-        fields(p, 0) = line_row(u).dot(course_.V.row(j));
+        fields(p) = line_row(u).dot(course_.V.row(j));
+        for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, slide.lines[size(q)]);
         for (Index b = 0; b < held; ++b) across(p, b) = product(u, group(b).line);
       }
-      slide.constant = slide.across(fields);
-      slide.S = -slide.across(across);
+      slide.gram.compute(gram);
+      slide.constant = slide.gram.solve(-fields);
+      slide.S =
+          held > 0 ? ColMatrix<double>(slide.gram.solve(across)) : ColMatrix<double>(count, 0);
       for (Index p = 0; p < count; ++p)
         course_.V.row(j) += slide.constant(p) * line_row(slide.lines[size(p)]);
       if (held > 0) course_.piece.corrections.push_back({j, across.transpose() * slide.S});
       course_.slides.push_back(std::move(slide));
     }
-  }
-
-  TiedSamples samples_at(const std::vector<Index>& which) const {
-    ColMatrix<double> x(padded_d_, static_cast<Index>(which.size()));
-    for (Index p = 0; p < x.cols(); ++p) x.col(p) = line_row(which[size(p)]);
-    return TiedSamples(x);
-  }
-
-  // What keeps a neuron on the lines of a slide; finds which others it stays on with them.
-  TiedSamples::Across hold(const HingeState& s, Slide& slide) const {
-    std::vector<Index> all = slide.lines, held;
-    for (Index p = 0; p < static_cast<Index>(all.size()); ++p) held.push_back(p);
-    const double norm = norm_of(s, slide.neuron);
-    for (Index u = 0; u < lines_; ++u)
-      if (side(s, slide.neuron, u) != 0 && line_norm(u) > 0 &&
-          std::abs(s.z[size(slide.neuron * padded_n_ + u)]) <= 4 * blur(norm, u))
-        all.push_back(u);
-    const TiedSamples samples = samples_at(all);
-    if (all.size() > slide.lines.size())
-      for (const Index p : samples.spanned(held))
-        if (p >= static_cast<Index>(held.size())) slide.spanned.push_back(all[size(p)]);
-    return samples.across(held);
-  }
-
-  // Where lines depend on each other multipliers are not unique: those with most room.
-  void make_room(Slide& slide) const {
-    const auto count = static_cast<Index>(slide.lines.size());
-    Vector<double> jumps(count), share = Vector<double>::Constant(count, 0.5);
-    Eigen::RowVectorXd off = Eigen::RowVectorXd::Zero(padded_d_);
-    for (Index p = 0; p < count; ++p) {
-      const Index u = slide.lines[size(p)];
-      jumps(p) = jump_of(u, [&](Index b) { return eta_(b); });
-      off -= slide.constant(p) * line_row(u);
-    }
-    Vector<double> base(count);
-    for (Index p = 0; p < count; ++p) base(p) = line_row(slide.lines[size(p)]).dot(off);
-    std::vector<int> status(slide.lines.size(), 0);
-    const double head = state_.heads[size(slide.neuron)];
-    if (samples_at(slide.lines)
-            .choose(base, jumps, head > 0 ? 1 : -1, false, TiedSamples::kAtBound, status, share))
-      slide.constant = jumps.cwiseProduct(share);
   }
 
   // out_j = A_j V_j + sum_b B_jb g_jb x_b, projected like V.
@@ -479,16 +426,16 @@ class HingeCore {
                });
     for (const Slide& slide : course.slides) {
       const Index j = slide.neuron;
-      const auto take = [&](const ColMatrix<double>& lost) {
-        for (Index p = 0; p < lost.rows(); ++p)
-          moved.row(j) -= lost(p, 0) * line_row(slide.lines[size(p)]);
+      const auto take = [&](const Vector<double>& lost) {
+        for (Index p = 0; p < lost.size(); ++p)
+          moved.row(j) -= lost(p) * line_row(slide.lines[size(p)]);
       };
       if (held > 0) take(slide.S * course.piece.gates.row(j).cwiseProduct(B.row(j)).transpose());
       // Once more: where most has cancelled, what rounding left of V across the lines has not.
-      ColMatrix<double> left(slide.constant.size(), 1);
-      for (Index p = 0; p < left.rows(); ++p)
-        left(p, 0) = -line_row(slide.lines[size(p)]).dot(moved.row(j));
-      take(slide.across(left));
+      Vector<double> left(slide.constant.size());
+      for (Index p = 0; p < left.size(); ++p)
+        left(p) = line_row(slide.lines[size(p)]).dot(moved.row(j));
+      take(slide.gram.solve(left));
     }
   }
 
@@ -504,7 +451,7 @@ class HingeCore {
     for (std::size_t g = 0; g < groups.size(); ++g) {
       if (state_.demands[g] == static_cast<std::int8_t>(Demand::held)) held_.push_back(g);
       const double size = std::abs(groups[g].label) * groups[g].weight * samples_.norm(groups[g]);
-      pull_ += 2 * growth() * size;
+      pull_ += size * options_.rates.W + size * options_.rates.a;
       asked += state_.eta[g] * size;
     }
     if (held_.empty() || held_ != built) build(state_, team);
@@ -516,48 +463,39 @@ class HingeCore {
             v_.data());
     course_.V = v_;
     course_.eta = eta_;
-    for (Slide& slide : course_.slides) {
+    for (Slide& slide : course_.slides)
       slide.constant -=
           slide.S * course_.piece.gates.row(slide.neuron).transpose().cwiseProduct(eta_);
-      if (slide.across.dependent()) make_room(slide);
-    }
     measure_fields(state_);
     u_.resize(m_, padded_n_);
     multiply(v_.data(), u_.data(), team);
-    for (const Slide& slide : course_.slides)
-      for (const Index u : slide.spanned) u_(slide.neuron, u) = 0;
-    // in units of the largest weight, whose square may underflow; at rest by what moves the loss
+    // in units of the largest weight, whose square may underflow
     const ConstRows<double> w(state_.w.data(), m_, padded_d_);
     const ConstVector<double> heads(state_.heads.data(), m_);
     const double largest = std::max(w.cwiseAbs().maxCoeff(), heads.cwiseAbs().maxCoeff());
     const double unit = largest > 0 ? std::exp2(std::ilogb(largest)) : 1.0;
-    double squared = 0, moved = 0, most = 0;
+    double squared = 0, weights = 0;
     for (Index j = 0; j < m_; ++j) {
       const double a = heads(j) / unit;
-      const double of_w = a * a * v_.row(j).squaredNorm();
       const double head = w.row(j).dot(v_.row(j)) / unit;
-      const double of_a = head * head;
-      if (options_.rates.W != 0) squared += of_w;
-      if (options_.rates.a != 0) squared += of_a;
-      moved += options_.rates.W * of_w + options_.rates.a * of_a;
-      most += options_.rates.W * a * a + options_.rates.a * (w.row(j) / unit).squaredNorm();
+      if (options_.rates.W != 0) squared += a * a * v_.row(j).squaredNorm();
+      if (options_.rates.a != 0) squared += head * head;
+      weights += a * a + (w.row(j) / unit).squaredNorm();
     }
     squared_gradient_ = squared * unit * unit;
     constexpr double kCancelled = 1e-14;
-    at_rest_ = !(std::sqrt(moved) > kCancelled * asked * std::sqrt(most));
+    at_rest_ = !(std::sqrt(squared) > kCancelled * asked * std::sqrt(weights));
     prepared_ = true;
   }
 
   // --- events
 
-  // First tau <= limit at which `gap`, a polynomial in units of the series that is not negative by
-  // more than `slack` at 0, becomes negative: by more than `slack` if it begins no higher. Beyond
-  // `limit` if it does not.
+  // First tau < event.tau at which `gap`, a polynomial that is not negative by more than `slack` at
+  // 0, becomes negative: by more than `slack` if it begins no higher.
   double first_below(std::vector<double>& gap, double slack, double limit) {
     if (gap.front() < -slack) return 0;
     if (gap.front() <= slack) gap.front() = std::max(gap.front(), 0.0) + slack;
-    const double unit = course_.series.unit();
-    return root_(gap, limit / unit) * unit;
+    return root_(gap, limit);
   }
 
   // Shares of support vectors and of held pairs that leave [0, 1], and heads of neurons that slide
@@ -625,29 +563,28 @@ class HingeCore {
     return jump;
   }
 
-  // Bounds of sum_k |c_k| s^k and of its derivatives.
+  // Bounds of sum_k |c_k| tau^k and of its derivatives.
   struct Bounds {
     double value = 0, first = 0, second = 0;
   };
   template <class Term>
-  static Bounds bounds(int count, double s, Term&& term) {
+  static Bounds bounds(int count, double tau, Term&& term) {
     Bounds b;
     for (int k = count - 1; k >= 0; --k) {
       const double c = std::abs(term(k));
-      b.value = b.value * s + c;
-      if (k > 0) b.first = b.first * s + k * c;
-      if (k > 1) b.second = b.second * s + k * (k - 1) * c;
+      b.value = b.value * tau + c;
+      if (k > 0) b.first = b.first * tau + k * c;
+      if (k > 1) b.second = b.second * tau + k * (k - 1) * c;
     }
     return b;
   }
 
-  // Of the heads, and of what v can change by: in length, and its speed; in units of the series.
+  // Of the heads, and of what v can change by: in length, and its speed.
   void find_bounds(double tau) {
-    const double s = tau / course_.series.unit();
     const int order = course_.series.order();
     std::vector<double> change, speed;
     for (Index b = 0; b < eta_.size(); ++b) {
-      const Bounds eta = bounds(order, s, [&](int k) { return course_.series.eta(k)(b); });
+      const Bounds eta = bounds(order, tau, [&](int k) { return course_.series.eta(k)(b); });
       change.push_back(eta.value);
       speed.push_back(eta.first);
     }
@@ -655,7 +592,7 @@ class HingeCore {
     drift_.resize(size(m_));
     drift_speed_.resize(size(m_));
     for (Index j = 0; j < m_; ++j) {
-      head_bounds_[size(j)] = bounds(order + 1, s, [&](int k) { return course_.series.a(k)(j); });
+      head_bounds_[size(j)] = bounds(order + 1, tau, [&](int k) { return course_.series.a(k)(j); });
       double sum = 0, sum_of_speeds = 0;
       for (Index b = 0; b < eta_.size(); ++b) {
         const double length = std::abs(course_.piece.gates(j, b)) * line_norm(group(b).line);
@@ -674,9 +611,6 @@ class HingeCore {
     combine(course_, course_.series.A_at(tau), course_.series.B_at(tau), team, shift_.data());
     multiply(shift_.data(), z_.data(), team);
     z_ += ConstRows<double>(state_.z.data(), m_, padded_n_);
-    for (const Slide& slide : course_.slides)
-      for (const std::vector<Index>* lines : {&slide.lines, &slide.spanned})
-        for (const Index u : *lines) z_(slide.neuron, u) = 0;
   }
 
   // Coefficients of the field of line u on neuron j: <V_j, x_u>, and of every held sample.
@@ -720,14 +654,7 @@ class HingeCore {
     find_z(event.tau, team);
     const double reach = event.tau;
     std::vector<double> path;
-    std::vector<char> stays(size(lines_), 0);
-    auto slide = course_.slides.cbegin();
     for (Index j = 0; j < m_; ++j) {
-      std::fill(stays.begin(), stays.end(), char{0});
-      if (slide != course_.slides.cend() && slide->neuron == j) {
-        for (const Index u : slide->spanned) stays[size(u)] = 1;
-        ++slide;
-      }
       if (state_.rests[size(j)] != 0) continue;
       const double head = std::abs(course_.series.a(0)(j));
       const Bounds& heads = head_bounds_[size(j)];
@@ -736,15 +663,14 @@ class HingeCore {
       const double most = reach * options_.rates.W * heads.value;
       // where w = 0, v may be no more than what rounding leaves of sums that cancel
       const double length = norm_of(state_, j);
-      const double most_length = aspect() * sizes_(j);
-      const double slack = kBlur * (length > kRest * most_length ? length : most_length);
+      const double slack = kBlur * (length > kRest * sizes_(j) ? length : sizes_(j));
       const double* z = state_.z.data() + j * padded_n_;
       for (Index u = 0; u < lines_; ++u) {
         const double s = static_cast<double>(side(state_, j, u));
         const double now = s * z[u], then = s * z_(j, u);
         const double steady = std::abs(u_(j, u)), drift = drift_[size(j)] * line_norm(u);
         const double tiny = slack * line_norm(u);
-        if (s == 0 || stays[size(u)] != 0 || !(line_norm(u) > 0)) continue;
+        if (s == 0 || !(line_norm(u) > 0)) continue;
         if (then > 0 && now > tiny &&
             ((!turns && drift < steady) || now + then > most * (steady + drift)))
           continue;
@@ -833,9 +759,8 @@ class HingeCore {
     sum_lines(end_heads, end_z, team);
     for (const HingeGroup& group : groups) later.push_back(margin_of(group));
     bound_curvature(tau, team);
-    const double s = tau / course_.series.unit();
     for (const HingeGroup& group : groups)
-      bend.push_back(std::abs(group.label) * of_lines(group) * s * s / 8);
+      bend.push_back(std::abs(group.label) * of_lines(group) * tau * tau / 8);
     std::vector<double> gap;
     for (std::size_t g = 0; g < groups.size(); ++g) {
       if (!(groups[g].weight > 0) || in_held_[g] >= 0) continue;
@@ -851,10 +776,9 @@ class HingeCore {
     }
   }
 
-  // Sums over neurons of a bound of |(a sigma(z))''| up to tau, in units of the series.
+  // Sums over neurons of a bound of |(a sigma(z))''| up to tau.
   void bound_curvature(double tau, const Team& team) {
-    const double unit = course_.series.unit(), slope = slope_;
-    const double s = tau / unit, rate = options_.rates.W * unit;
+    const double rate = options_.rates.W, slope = slope_;
     const Index lines = lines_;
     const double* const norms = samples_.lines().norms();
     sum_chunks(team, [&](Index j, Sums sums) {
@@ -870,7 +794,7 @@ class HingeCore {
         const double speed = rate * a.value * field;
         const double bend = rate * (a.first * field + a.value * speed_of_drift * norms[u]);
         const double all =
-            a.second * (std::abs(z[u]) + s * speed) + 2 * a.first * speed + a.value * bend;
+            a.second * (std::abs(z[u]) + tau * speed) + 2 * a.first * speed + a.value * bend;
         const double side = static_cast<double>(sides[u]);
         up[u] += all * (side > 0 ? 1.0 : (side < 0 ? slope : 0.0));
         down[u] += all * (side < 0 ? 1.0 : (side > 0 ? slope : 0.0));
@@ -918,6 +842,8 @@ class HingeCore {
     for (Index j = 0; j < m_; ++j)
       for (Index k = 0; k < padded_d_; ++k) moved_.w[size(j * padded_d_ + k)] += shift_(j, k);
     std::copy_n(z_.data(), m_ * padded_n_, moved_.z.data());
+    for (const Slide& slide : course_.slides)
+      for (const Index u : slide.lines) moved_.z[size(slide.neuron * padded_n_ + u)] = 0;
     const Vector<double> eta = course_.eta + course_.series.eta_at(event.tau);
     for (std::size_t b = 0; b < held_.size(); ++b)
       moved_.eta[held_[b]] = eta(static_cast<Index>(b));
@@ -937,20 +863,16 @@ class HingeCore {
       }
     if (event.kind == Event::slack && event.neuron >= 0 && event.line < 0)
       moved_.heads[size(event.neuron)] = 0;
-    // Solutions are not unique at w = 0. Ours stay if the neuron has no slope: nothing pulls any
-    // more (relu'(0) = 0). Else all lines are there at once, and its field has it go on.
-    for (const Slide& slide : course_.slides) {
-      const Index j = slide.neuron;
-      if (!(norm_of(moved_, j) <= kRest * norm_of(state_, j))) continue;
-      std::fill_n(moved_.w.data() + j * padded_d_, padded_d_, 0.0);
-      std::fill_n(moved_.z.data() + j * padded_n_, padded_n_, 0.0);
-      if (slope_ == 0) {
+    // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
+    if (slope_ == 0)
+      for (const Slide& slide : course_.slides) {
+        const Index j = slide.neuron;
+        if (!(norm_of(moved_, j) <= kRest * norm_of(state_, j))) continue;
+        std::fill_n(moved_.w.data() + j * padded_d_, padded_d_, 0.0);
+        std::fill_n(moved_.z.data() + j * padded_n_, padded_n_, 0.0);
         std::fill_n(moved_.sides.data() + j * lines_, lines_, std::int8_t{-1});
         moved_.rests[size(j)] = 1;
-      } else if (norm_of(state_, j) > 0) {
-        arrived_.push_back({j, slide.lines.front()});
       }
-    }
   }
 
   // --- who is where from now on
@@ -1002,28 +924,8 @@ class HingeCore {
       for (const Index j : touched) resolve(s, j, sound);
       return sound;
     }
-    // Demands, and sides that attract, have one solution; then the first that repels turns to where
-    // it moves, and so on: it would not be known before.
-    Index most = 10;
-    for (const Index j : touched)
-      for (Index u = 0; u < lines_; ++u) most += s.z[size(j * padded_n_ + u)] == 0 ? 4 : 0;
-    for (Index turns = 0; turns < most; ++turns) {
-      Pair wrong{-1, -1};
-      if (!agree(s, touched, wrong, team)) return false;
-      if (wrong.neuron < 0) {
-        take_demands(s, margins);
-        return true;
-      }
-      std::int8_t& side = s.sides[size(wrong.neuron * lines_ + wrong.line)];
-      side = static_cast<std::int8_t>(-side);
-    }
-    return false;
-  }
-
-  // Demands of samples in held_, and sides of neurons, each given the other, until neither changes.
-  // `wrong`: the first pair that repels and moves to its other side. False if they come to no end.
-  bool agree(HingeState& s, const std::vector<Index>& neurons, Pair& wrong, const Team& team) {
-    for (int round = 0; round < options_.rounds; ++round) {
+    bool changed = true;
+    for (int round = 0; round < options_.rounds && changed; ++round) {
       build(s, team);
       const ColMatrix<double> kernel = course_.piece.kernel();
       const Vector<double> drift = course_.piece.drift();
@@ -1033,21 +935,11 @@ class HingeCore {
                    options_.rates.W *
                        (course_.piece.N0.cwiseAbs().transpose() * course_.piece.a.cwiseAbs2()) +
                    kernel.cwiseAbs() * Vector<double>::Ones(kernel.cols()));
-      bool sound = minimize_in_box(kernel, drift, noise, eta_);
-      bool changed = false;
-      wrong = {-1, -1};
-      for (const Index j : neurons) {
-        Index line = -1;
-        changed = resolve(s, j, sound, &line) || changed;
-        if (line >= 0 && wrong.neuron < 0) wrong = {j, line};
-      }
-      if (!changed) return sound;
+      sound = minimize_in_box(kernel, drift, noise, eta_);
+      changed = false;
+      for (const Index j : touched) changed = resolve(s, j, sound) || changed;
     }
-    return false;
-  }
-
-  // What settling has found for the samples in held_, which have these margins.
-  void take_demands(HingeState& s, const std::vector<double>& margins) {
+    if (changed || !sound) return false;
     built_ = held_;
     for (std::size_t b = 0; b < held_.size(); ++b) {
       const std::size_t g = held_[b];
@@ -1057,79 +949,56 @@ class HingeCore {
       s.demands[g] = static_cast<std::int8_t>(eta <= 0 ? Demand::none
                                                        : (eta >= 1 ? Demand::full : Demand::held));
     }
+    return true;
   }
 
   // Sides of the lines that neuron j is on, given all demands. True if any changed; `sound` becomes
-  // false if none are found. With `wrong`, lines that repel are left alone, and it becomes the
-  // first of these that moves to its other side.
-  bool resolve(HingeState& s, Index j, bool& sound, Index* wrong = nullptr) {
+  // false if none are found.
+  bool resolve(HingeState& s, Index j, bool& sound) {
     if (s.rests[size(j)] != 0) return false;
     std::vector<Index> tied;
     for (Index u = 0; u < lines_; ++u)
       if (s.z[size(j * padded_n_ + u)] == 0 && line_norm(u) > 0) tied.push_back(u);
     if (tied.empty()) return false;
+    const auto count = static_cast<Index>(tied.size());
     const auto eta = [&](Index b) { return eta_(b); };
-    double sign = s.heads[size(j)];
-    if (sign == 0) {  // just after now; what is tied does not count
-      for (const Index u : active_lines_)
-        sign += (side(s, j, u) > 0 ? on_[size(u)] : off_[size(u)]) * s.z[size(j * padded_n_ + u)];
-      for (Index b = 0; b < eta_.size(); ++b)
-        sign += eta_(b) * group(b).label * group(b).weight *
-                gate(group(b), side(s, j, group(b).line)) *
-                s.z[size(j * padded_n_ + group(b).line)];
-    }
-    sign = sign > 0 ? 1.0 : (sign < 0 ? -1.0 : 0.0);
-    const bool from_zero = slope_ != 0 && norm_of(s, j) == 0;
-    std::vector<Index> repelling;
-    double largest = 0;
-    for (const Index u : tied)
-      largest = std::max(largest, std::abs(jump_of(u, eta)) * line_norm(u));
-    if (wrong && !from_zero) {
-      const auto repels = [&](Index u) { return side(s, j, u) != 0 && sign * jump_of(u, eta) > 0; };
-      std::copy_if(tied.begin(), tied.end(), std::back_inserter(repelling), repels);
-      tied.erase(std::remove_if(tied.begin(), tied.end(), repels), tied.end());
-    }
-    // v with every line of `tied` off
+    // v with every tied line off, and what decides the sign of the head just after now
     Eigen::RowVectorXd v = Eigen::RowVectorXd::Zero(padded_d_);
+    double speed_of_head = 0;
     std::vector<char> is_tied(size(lines_), 0);
     for (const Index u : tied) is_tied[size(u)] = 1;
+    const auto add = [&](Index u, double coefficient) {
+      v += coefficient * line_row(u);
+      speed_of_head += coefficient * s.z[size(j * padded_n_ + u)];
+    };
     for (const Index u : active_lines_)
-      v +=
-          (side(s, j, u) > 0 && is_tied[size(u)] == 0 ? on_[size(u)] : off_[size(u)]) * line_row(u);
-    for (Index b = 0; b < eta_.size(); ++b) {
+      add(u, side(s, j, u) > 0 && is_tied[size(u)] == 0 ? on_[size(u)] : off_[size(u)]);
+    for (Index b = 0; b < static_cast<Index>(held_.size()); ++b) {
       const Index u = group(b).line;
       const double at = is_tied[size(u)] != 0 ? -1 : static_cast<double>(side(s, j, u));
-      v += eta_(b) * group(b).label * group(b).weight * gate(group(b), at) * line_row(u);
+      add(u, eta_(b) * group(b).label * group(b).weight * gate(group(b), at));
     }
+    const double head = s.heads[size(j)];
+    const double sign = head != 0 ? (head > 0 ? 1.0 : -1.0)
+                                  : (speed_of_head > 0 ? 1.0 : (speed_of_head < 0 ? -1.0 : 0.0));
+    std::vector<int> status(tied.size());
+    Vector<double> base(count), jumps(count);
+    ColMatrix<double> gram(count, count);
+    for (Index p = 0; p < count; ++p) {
+      const Index u = tied[size(p)];
+      const std::int8_t now = side(s, j, u);
+      status[size(p)] = (now > 0 ? 1 : 0) - (now < 0 ? 1 : 0);
+      base(p) = line_row(u).dot(v);
+      jumps(p) = jump_of(u, eta);
+      for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);
+    }
+    sound = choose_sides(gram, base, jumps, sign, status) && sound;
     bool changed = false;
-    if (!tied.empty()) {
-      const auto count = static_cast<Index>(tied.size());
-      std::vector<int> status(tied.size());
-      Vector<double> base(count), jumps(count), share = Vector<double>::Constant(count, 0.5);
-      for (Index p = 0; p < count; ++p) {
-        const Index u = tied[size(p)];
-        const std::int8_t now = side(s, j, u);
-        status[size(p)] = (now > 0 ? 1 : 0) - (now < 0 ? 1 : 0);
-        base(p) = line_row(u).dot(v);
-        jumps(p) = jump_of(u, eta);
-      }
-      sound = samples_at(tied).choose(base, jumps, sign, from_zero, TiedSamples::kAtBound, status,
-                                      share) &&
-              sound;
-      for (Index p = 0; p < count; ++p) {
-        const Index u = tied[size(p)];
-        std::int8_t& now = s.sides[size(j * lines_ + u)];
-        changed = changed || now != static_cast<std::int8_t>(status[size(p)]);
-        now = static_cast<std::int8_t>(status[size(p)]);
-        v += share(p) * jumps(p) * line_row(u);
-      }
+    for (std::size_t p = 0; p < tied.size(); ++p) {
+      std::int8_t& now = s.sides[size(j * lines_ + tied[p])];
+      changed = changed || now != static_cast<std::int8_t>(status[p]);
+      now = static_cast<std::int8_t>(status[p]);
     }
-    const double noise = std::max(1e-12 * largest, 8 * kRounding * most_field_);
-    for (const Index u : repelling)
-      if (side(s, j, u) * sign * line_row(u).dot(v) < -noise * line_norm(u)) {
-        *wrong = u;
-        break;
-      }
     return changed;
   }
 
@@ -1160,7 +1029,6 @@ class HingeCore {
   Index lines_, padded_n_, padded_d_;
   Cut chunks_;
   std::vector<double> start_w_, start_heads_;
-  double most_field_ = 0;        // of |v|, if all samples ask and nothing cancels
   std::vector<double> outputs_;  // (n)
   HingeState state_, before_, moved_, looked_;
   FlowCounts counts_;

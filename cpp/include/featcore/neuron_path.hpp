@@ -976,7 +976,7 @@ class NeuronPath {
     for (Index p = 0; p < count; ++p)
       base(p) = off.dot(ConstVector<double>(samples_->row(tied_[at(p)]), off.size()));
     const TiedSamples samples = samples_at(tied_);
-    samples.choose(base, jumps, head_sign_, from_zero, 0, status, share);
+    samples.choose(base, jumps, head_sign_, from_zero, status, share);
     take<L>(status, share);
     // Samples in the span of those held stay where these do, and others may stay for want of a
     // field: what rounding makes of that is no event.

@@ -9,38 +9,12 @@
 
 #include "featcore/box_program.hpp"
 #include "featcore/eigen.hpp"
+#include "featcore/filippov.hpp"
 
 namespace featcore {
 
-// A share of a held sample is let go once it is this far outside [0, 1], so that one let go is
-// clearly so and is not held again at once.
-constexpr double kRelease = 1e-9;
-
 class TiedSamples {
  public:
-  // What samples must add to a field to make it vanish on them, for many fields.
-  class Across {
-   public:
-    // The shortest coefficients, for fields on the samples, (samples, any).
-    ColMatrix<double> operator()(const ColMatrix<double>& fields) const {
-      ColMatrix<double> out = fields;
-      for (Index p = 0; p < out.rows(); ++p) out.row(p) /= lengths_(p);
-      out = -(inverse_.transpose() * (inverse_ * out)).eval();
-      for (Index p = 0; p < out.rows(); ++p) out.row(p) /= lengths_(p);
-      return out;
-    }
-    // Whether a sample is in the span of the others: coefficients are not unique then.
-    bool dependent() const { return rank_ < lengths_.size(); }
-
-   private:
-    friend class TiedSamples;
-    Vector<double> lengths_;
-    ColMatrix<double> inverse_;
-    Index rank_ = 0;
-  };
-
-  static constexpr double kAtBound = 1e-8;  // what the room makes of a share at a bound
-
   // Samples are columns of `x`, (inputs, count), none of them zero.
   explicit TiedSamples(const ColMatrix<double>& x) : lengths_(x.colwise().norm().transpose()) {
     // In coordinates of their own span, and of length 1. Never by products of samples, which know
@@ -55,25 +29,23 @@ class TiedSamples {
 
   Index count() const { return lengths_.size(); }
 
-  // Of samples `held`.
-  Across across(const std::vector<Index>& held) const {
-    Across out;
+  // The shortest coefficients of samples `held` that add to fields on them, (held, any), what makes
+  // these vanish.
+  ColMatrix<double> across(const std::vector<Index>& held, const ColMatrix<double>& fields) const {
     const auto size = static_cast<Index>(held.size());
     ColMatrix<double> rows(size, rows_.cols());
-    out.lengths_.resize(size);
+    ColMatrix<double> out = fields;
     for (Index p = 0; p < size; ++p) {
       rows.row(p) = rows_.row(held[at(p)]);
-      out.lengths_(p) = lengths_(held[at(p)]);
+      out.row(p) /= lengths_(held[at(p)]);
     }
     Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> solver;
     solver.setThreshold(kDependent);
     solver.compute(rows);
-    out.inverse_ = solver.pseudoInverse();
-    out.rank_ = solver.rank();
+    const ColMatrix<double> inverse = solver.pseudoInverse();
+    out = -(inverse.transpose() * (inverse * out)).eval();
+    for (Index p = 0; p < size; ++p) out.row(p) /= lengths_(held[at(p)]);
     return out;
-  }
-  ColMatrix<double> across(const std::vector<Index>& held, const ColMatrix<double>& fields) const {
-    return across(held)(fields);
   }
 
   // Which samples are on their hyperplanes wherever `held` are.
@@ -98,11 +70,8 @@ class TiedSamples {
   // field's coefficient of a sample gains where it turns on; `head_sign`: of a. `from_zero`: the
   // neuron is in w = 0, from where it goes on as it came, or as its field has it. `share`: of held
   // samples, before and after; where samples depend on each other, as far inside as there is room.
-  // `at_bound`: shares as near a bound as that are at it, and the sample is not held: kAtBound, or
-  // 0 to hold a neuron exactly where it has come to rest. False if it came to no end.
-  bool choose(const Vector<double>& base, const Vector<double>& jumps, double head_sign,
-              bool from_zero, double at_bound, std::vector<int>& status,
-              Vector<double>& share) const {
+  void choose(const Vector<double>& base, const Vector<double>& jumps, double head_sign,
+              bool from_zero, std::vector<int>& status, Vector<double>& share) const {
     const Vector<double> field = base.cwiseQuotient(lengths_);
     const Vector<double> gains = jumps.cwiseProduct(lengths_);
     std::vector<Index> attracting;
@@ -116,8 +85,6 @@ class TiedSamples {
       }
     }
     const double tolerance = 1e-12 * gains.cwiseAbs().maxCoeff();
-    // what shares with room, which are not exact, make of a field that vanishes
-    const double coarse = 10 * kInside * gains.cwiseAbs().maxCoeff();
     if (from_zero) {
       const Vector<double> speed = head_sign * field_of(field, gains, share);
       for (Index p = 0; p < count(); ++p) {
@@ -129,20 +96,18 @@ class TiedSamples {
     if (count() <= kMostAtOnce)
       for (Index round = 0; round < 4 + 2 * count(); ++round) {
         solve_shares(field, gains, attracting, share);
-        if (!flip(field, gains, head_sign, coarse, status, share)) break;
+        if (!flip(field, gains, head_sign, tolerance, status, share)) break;
       }
-    if (from_zero) leave(field, gains, attracting, head_sign, coarse, status, share);
-    // polish() holds those that are not
+    if (from_zero) leave(field, gains, attracting, head_sign, tolerance, status, share);
     for (const Index p : attracting)
-      status[at(p)] = (share(p) >= 1 - at_bound ? 1 : 0) - (share(p) <= at_bound ? 1 : 0);
-    return polish(field, gains, head_sign, tolerance, status, share);
+      status[at(p)] = (share(p) >= 1 ? 1 : 0) - (share(p) <= 0 ? 1 : 0);
+    polish(field, gains, head_sign, tolerance, status, share);
   }
 
  private:
   // Samples count as dependent from here on, as sines of angles.
   static constexpr double kDependent = 1e-10;
   static constexpr double kSpanned = 1e-9;
-  static constexpr double kInside = 1e-10;  // how much shares are drawn to 1/2
   static constexpr Index kMostAtOnce = 300;
 
   static std::size_t at(Index p) { return static_cast<std::size_t>(p); }
@@ -172,6 +137,7 @@ class TiedSamples {
     }
     ColMatrix<double> K = scaled * scaled.transpose();
     const double scale = K.diagonal().maxCoeff();
+    constexpr double kInside = 1e-10;
     K.diagonal().array() += kInside * scale;
     slopes.array() -= 0.5 * kInside * scale;
     minimize_in_box(K, slopes, Vector<double>::Constant(size, 1e-14 * scale), x);
@@ -217,9 +183,8 @@ class TiedSamples {
     }
   }
 
-  // By pivoting, from shares that are nearly right: those that are held to the last digit. False if
-  // it came to no end.
-  bool polish(const Vector<double>& field, const Vector<double>& gains, double head_sign,
+  // By pivoting, from shares that are nearly right: those that are held to the last digit.
+  void polish(const Vector<double>& field, const Vector<double>& gains, double head_sign,
               double tolerance, std::vector<int>& status, Vector<double>& share) const {
     std::vector<Index> inside;
     for (Index round = 0; round < 20 + 10 * count(); ++round) {
@@ -256,9 +221,8 @@ class TiedSamples {
         }
         if (status[at(p)] != old) changed = p;
       }
-      if (changed < 0) return true;
+      if (changed < 0) break;
     }
-    return false;
   }
 
   Vector<double> lengths_;
