@@ -85,7 +85,6 @@ class EventFlow final : public FlowStepper<T> {
         sizes_(samples_.padded_d()),
         off_(kTerms * samples_.padded_d()),
         on_(kTerms * samples_.padded_d()),
-
         events_(size(chunks_.pieces())) {
     if (!activation.homogeneous())
       throw std::invalid_argument("the event-resolved flow needs ReLU or leaky ReLU");
