@@ -197,6 +197,19 @@ def test_the_balance_is_conserved_through_all_events(seed):
     assert run.outcome.drift <= 1e-13 * size
 
 
+@pytest.mark.parametrize("method", ["euler", "heun", "rk4", "event"])
+@pytest.mark.parametrize("falls", [None, 0.99])
+def test_the_drift_is_of_what_was_run_not_of_a_step_beyond(method, falls):
+    net, data = problem()
+    fixed = {} if method == "event" else {"step_size": 1.0}
+    begin = fc.flow(net, data, t_end=0.0).history.loss.sel(split="train").item()
+    target = None if falls is None else falls * begin
+    run = fc.flow(net, data, t_end=0.75, method=method, loss_target=target, **fixed)
+    assert run.outcome.status == ("reached_end" if falls is None else "loss_target")
+    moved = np.abs(fc.observables.balance(run.net) - fc.observables.balance(net)).max()
+    assert run.outcome.drift == pytest.approx(moved, rel=1e-9, abs=1e-14)
+
+
 @pytest.mark.parametrize("method", ["event", "tsit5"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_bits_do_not_depend_on_threads(method, dtype):

@@ -339,6 +339,11 @@ def test_train_names_layers(train):
         descend(train=train)
 
 
+def test_train_names_a_layer_once():
+    with pytest.raises(ValueError, match=r"train=\('W', 'W'\) names a layer twice"):
+        descend(train=("W", "W"))
+
+
 @pytest.mark.parametrize(
     "rates", [{"b": 1}, {"W": -1}, {"a": math.nan}, {"W": "1"}, {"W": True}, [1, 2], 2.0, "W"]
 )

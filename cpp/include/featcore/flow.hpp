@@ -159,16 +159,14 @@ class FlowRun {
       stepped_ = true;
       seen_ = 0;
       if (first) again_ = 1;
-      measure_drift(team);
       double next = std::min(stepper_.time(), options_.end);
-      if (std::isfinite(stop.loss_at_most)) {
-        const double met = find_loss(here, next, team);
-        if (met <= next) {
-          go_to(met, team);
-          return end(FlowStatus::loss_target, team);
-        }
-      }
+      const double met = std::isfinite(stop.loss_at_most)
+                             ? find_loss(here, next, team)
+                             : std::numeric_limits<double>::infinity();
+      next = std::min(met, next);
+      measure_drift(next, team);
       go_to(next, team);
+      if (met == next) return end(FlowStatus::loss_target, team);
       if (next == stepper_.time() && stationary(team)) return end(FlowStatus::stationary, team);
       if (next == options_.end) return end(FlowStatus::reached_end, team);
       team.monitor().position = static_cast<std::int64_t>(kParts * (here - options_.start) /
@@ -275,9 +273,10 @@ class FlowRun {
       trace_.W.clear();
   }
 
-  void measure_drift(const Team& team) {
-    trace_.outcome.drift =
-        std::max(trace_.outcome.drift, frame_.drift(stepper_.here(), balance_, team));
+  // At the end of the last step, or where the run ends within it.
+  void measure_drift(double time, const Team& team) {
+    const FlowPoint<T> point = time < stepper_.time() ? network(time, team) : stepper_.here();
+    trace_.outcome.drift = std::max(trace_.outcome.drift, frame_.drift(point, balance_, team));
   }
 
   double loss_at(double time, const Team& team) {

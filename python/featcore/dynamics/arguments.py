@@ -246,6 +246,8 @@ def _rates(train: Sequence[str], layer_rates: Mapping[str, float] | None) -> tup
     layers = (train,) if isinstance(train, str) or not np.iterable(train) else tuple(train)
     if not layers or any(layer not in LAYERS for layer in layers):
         raise ValueError(f"train={train!r} must name layers to train: 'W', 'a' or both")
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"train={train!r} names a layer twice")
     rates = dict.fromkeys(LAYERS, 1.0)
     for layer, rate in _mapping("layer_rates", layer_rates, "{'W': 1, 'a': 0.1}").items():
         choice("layer_rates key", layer, LAYERS)

@@ -600,8 +600,8 @@ class _Flow(Segment):
         too_short = (
             f"At {at} a step of step_size={step:g} is too short to be told from the time. Raise step_size."
             if fixed
-            else f"At {at} no step is short enough for rtol={self.settings['rtol']:g}. "
-            "Raise rtol or atol, or use float64."
+            else f"At {at} no step is short enough for rtol={self.settings['rtol']:g}. Raise rtol or atol"
+            f"{', or use float64' if self.net.dtype == np.float32 else ''}."
         )
         return {
             "reached_end": f"The flow was followed to {at}.",
