@@ -160,9 +160,8 @@ class FlowRun {
       seen_ = 0;
       if (first) again_ = 1;
       double next = std::min(stepper_.time(), options_.end);
-      const double met = std::isfinite(stop.loss_at_most)
-                             ? find_loss(here, next, team)
-                             : std::numeric_limits<double>::infinity();
+      const double met = std::isfinite(stop.loss_at_most) ? find_loss(here, next, team)
+                                                          : std::numeric_limits<double>::infinity();
       next = std::min(met, next);
       measure_drift(next, team);
       go_to(next, team);
