@@ -1,4 +1,6 @@
 // Gradient descent: one call a run, in-place on W and a.
+#include <algorithm>
+#include <cstdint>
 #include <limits>
 
 #include "columns.hpp"
@@ -46,7 +48,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
                            const Array<std::int64_t>& schedule, const py::list& column_list,
                            Array<std::int64_t> steps, py::object on_row, py::object progress,
                            int num_threads, const std::string& form_name, const py::dict& state,
-                           double memory) {
+                           double memory, const py::tuple& batches) {
   const NetworkView<T> net = network_view(W, a);
   T* W_out = W.mutable_data();
   T* a_out = a.mutable_data();
@@ -68,6 +70,9 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   settings.rates = {options[3].cast<double>(), options[4].cast<double>()};
   settings.weight_decay = spec.weight_decay;
   settings.stop = {options[5].cast<double>(), options[6].cast<double>(), options[7].cast<double>()};
+  const Index batch_size = batches[0].cast<Index>();  // 0: all samples
+  const std::uint64_t batch_seed = batches[1].cast<std::uint64_t>();
+  require(batch_size == 0 || form_name == "primal", "mini-batches need the primal form");
   const double* balance_data = vector_data(balance, net.m, "balance");
   require(schedule.ndim() == 1 && steps.ndim() == 1 && steps.shape(0) == schedule.shape(0) + 1,
           "steps has the wrong shape");
@@ -95,10 +100,20 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
     const DefaultFloats floats;
     const Team whole_team(num_threads, monitor);
     try {
-      chosen = choose_form(form_name, start, sigma, views, recorder.needs_signs(),
+      std::vector<SplitView<T>> splits_of_form = views;
+      double more = 0;
+      if (batch_size >
+          0) {  // what is observed follows the batch, whose place the first samples hold
+        SplitView<T> batch = views.front();
+        batch.n = std::min(batch_size, batch.n);
+        splits_of_form.insert(splits_of_form.begin(), batch);
+        more = static_cast<double>(sizeof(T)) * static_cast<double>(batch.n * (batch.d + 2)) +
+               static_cast<double>(sizeof(Index)) * static_cast<double>(views.front().n);
+      }
+      chosen = choose_form(form_name, start, sigma, splits_of_form, recorder.needs_signs(),
                            old_state.empty() ? nullptr : &old_state, whole_team,
                            [&](const std::string& name, double bytes) {
-                             if (bytes > memory) throw DoesNotFit{name, bytes};
+                             if (bytes + more > memory) throw DoesNotFit{name, bytes + more};
                            });
       for (FormArray<T>& array : old_state)
         if (array.name != "start") array.values = std::vector<T>();  // the form has its own
@@ -106,7 +121,13 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
       const Team team = whole_team.for_work(form.flops());
       threads = team.threads();
       team.together([&](const Team& gathered) {
-        outcome = descend(form, objectives, balance_data, settings, recorder, gathered);
+        if (batch_size == 0) {
+          outcome = descend(form, objectives, balance_data, settings, recorder, gathered);
+        } else {
+          MiniBatches<T> samples(objectives.front(), batch_size, batch_seed);
+          outcome = descend(static_cast<PrimalForm<T>&>(form), samples, objectives, balance_data,
+                            settings, recorder, gathered);
+        }
       });
       status = status_name(outcome.status);
     } catch (const Stopped&) {  // before the first step
@@ -147,7 +168,8 @@ void define(py::module_& m) {
         py::arg("balance").noconvert(), py::arg("options"), py::arg("schedule").noconvert(),
         py::arg("columns"), py::arg("steps").noconvert(), py::arg("on_row"), py::arg("progress"),
         py::arg("num_threads"), py::arg("form") = "primal", py::arg("state") = py::dict(),
-        py::arg("memory") = std::numeric_limits<double>::infinity());
+        py::arg("memory") = std::numeric_limits<double>::infinity(),
+        py::arg("batches") = py::make_tuple(0, 0));
 }
 
 }  // namespace

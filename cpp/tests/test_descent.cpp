@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <functional>
 
 #include "check.hpp"
 #include "featcore/descent.hpp"
 #include "featcore/form.hpp"
+#include "featcore/mini_batches.hpp"
 #include "problem.hpp"
 
 using namespace featcore;
@@ -10,9 +12,9 @@ using namespace featcore::testing;
 
 template <class T>
 static ChosenForm<T> primal_form(const Problem<T>& p, const Named& activation,
-                                 const SplitView<T>& split, const Team& team) {
+                                 const std::vector<SplitView<T>>& splits, const Team& team) {
   return choose_form<T>("primal", p.net(), activation_by_name(activation.name, activation.slope),
-                        {split}, false, nullptr, team, [](const std::string&, double) {});
+                        splits, false, nullptr, team, [](const std::string&, double) {});
 }
 
 // A run with nothing left out: what it recorded, how it ended, and the network it left.
@@ -72,6 +74,7 @@ struct Run {
   Named activation{"relu", 0};
   std::vector<std::int64_t> schedule;
   int threads = 1;
+  Index batch = 0;  // samples of a step; 0 for all, which alone calls before_outputs
   std::function<void(std::int64_t, Monitor&)> on_row;
   std::function<void(Monitor&)> before_outputs;
 
@@ -93,7 +96,9 @@ struct Run {
     HookedRecorder<T> recorder(schedule, {column}, result.steps.data());
     if (on_row) recorder.hook = [&](std::int64_t step) { on_row(step, monitor); };
     const SplitView<T> split = p.split();
-    const ChosenForm<T> chosen = primal_form(p, activation, split, Team(1, monitor));
+    std::vector<SplitView<T>> splits = {split};
+    if (batch > 0) splits.push_back(split);
+    const ChosenForm<T> chosen = primal_form(p, activation, splits, Team(1, monitor));
     Form<T>& form = *chosen.form;
     HookedForm<T> hooked(form, [&] {
       if (before_outputs) before_outputs(monitor);
@@ -101,8 +106,14 @@ struct Run {
     const std::vector<Objective<T>> objectives = {Objective<T>(spec, split)};
     DescentOptions all = options;
     all.weight_decay = spec.weight_decay;
-    result.end =
-        descend<T>(hooked, objectives, balances.data(), all, recorder, Team(threads, monitor));
+    const Team team(threads, monitor);
+    if (batch == 0) {
+      result.end = descend<T>(hooked, objectives, balances.data(), all, recorder, team);
+    } else {
+      MiniBatches<T> samples(objectives.front(), batch, 7);
+      result.end = descend(static_cast<PrimalForm<T>&>(form), samples, objectives, balances.data(),
+                           all, recorder, team);
+    }
     result.steps.resize(at(recorder.rows()));
     result.losses.resize(at(recorder.rows()));
     const NetworkView<T> net = form.network();
@@ -169,10 +180,11 @@ TEST(one_step_is_the_stated_one) {
 }
 
 template <class T>
-static void resumed_is_one_run() {
+static void resumed_is_one_run(Index batch) {
   for (const Named& activation : {homogeneous_activations()[0], smooth_activations()[0]}) {
     Problem<T> p = random_problem<T>(200, 10, 70);
     Run<T> run = run_of<T>(20, 0.3);
+    run.batch = batch;
     run.activation = activation;
     run.spec = {Loss::logistic, true, 0.01, 0.1};
     const Outcome<T> whole = run(p);
@@ -191,28 +203,74 @@ static void resumed_is_one_run() {
 }
 
 TEST(a_resumed_run_has_the_bits_of_one_run) {
-  resumed_is_one_run<double>();
-  resumed_is_one_run<float>();
+  for (const Index batch : {0, 33}) {
+    resumed_is_one_run<double>(batch);
+    resumed_is_one_run<float>(batch);
+  }
 }
 
 TEST(the_number_of_threads_does_not_change_a_run) {
   const Problem<float> p = random_problem<float>(600, 30, 130);
   Run<float> run = run_of<float>(10, 0.3);
   run.schedule = {0, 3, 10};
-  const Outcome<float> one = run(p);
-  for (const int threads : {2, 3, 5}) {
-    run.threads = threads;
-    const Outcome<float> many = run(p);
-    CHECK(same_network(one, many));
-    CHECK(same_bits(one.losses, many.losses));
+  for (const Index batch : {0, 170}) {
+    run.batch = batch;
+    run.threads = 1;
+    const Outcome<float> one = run(p);
+    for (const int threads : {2, 3, 5}) {
+      run.threads = threads;
+      const Outcome<float> many = run(p);
+      CHECK(same_network(one, many));
+      CHECK(same_bits(one.losses, many.losses));
+    }
   }
+}
+
+TEST(an_epoch_has_every_sample_once) {
+  for (const Index n : {1, 2, 3, 63, 64, 65, 1000})
+    for (const std::int64_t epoch : {0, 1, 1000000}) {
+      std::vector<Index> order = epoch_order(n, 5, epoch);
+      CHECK(n < 60 || order != epoch_order(n, 5, epoch + 1));
+      CHECK(n < 60 || order != epoch_order(n, 6, epoch));
+      std::sort(order.begin(), order.end());
+      for (Index i = 0; i < n; ++i) CHECK(order[at(i)] == i);
+    }
+}
+
+TEST(a_batch_stands_for_all_samples) {
+  const Problem<double> p = random_problem<double>(50, 3, 5);
+  const Objective<double> whole({Loss::logistic, true, 0, 0.2}, p.weighted());
+  Monitor monitor;
+  const Team team(2, monitor);
+  const ChosenForm<double> chosen = primal_form(p, {"relu", 0}, {p.split(), p.split()}, team);
+  auto& form = static_cast<PrimalForm<double>&>(*chosen.form);
+  MiniBatches<double> samples(whole, 12, 3);
+  CHECK(samples.per_epoch() == 5);
+  double total = 0;
+  std::vector<double> r(12), all(50);
+  const std::vector<double> f = [&] {
+    const double* outputs = form.outputs(1, team);
+    return std::vector<double>(outputs, outputs + 50);
+  }();
+  whole.residuals(0, 50, f.data(), all.data());
+  double expected = 0;
+  for (Index i = 0; i < 50; ++i) expected += all[at(i)] * f[at(i)];
+  for (std::int64_t step = 0; step < 5; ++step) {  // the last has 2 samples, times 25
+    const Objective<double>& part = samples.go_to(step, form, team);
+    const Index n = part.split().n;
+    CHECK(n == (step < 4 ? 12 : 2));
+    const double* outputs = form.outputs(0, team);
+    part.residuals(0, n, outputs, r.data());
+    for (Index b = 0; b < n; ++b) total += r[at(b)] * outputs[b] * static_cast<double>(n) / 50;
+  }
+  CHECK_CLOSE(total, expected, 1e-14);
 }
 
 TEST(undo_is_exact) {
   const Problem<double> p = random_problem<double>(50, 4, 10);
   Monitor monitor;
   const Team team(2, monitor);
-  const ChosenForm<double> chosen = primal_form(p, {"relu", 0}, p.split(), team);
+  const ChosenForm<double> chosen = primal_form(p, {"relu", 0}, {p.split()}, team);
   Form<double>& form = *chosen.form;
   const double* f = form.outputs(0, team);
   const std::vector<double> before(f, f + p.n);
@@ -363,14 +421,16 @@ class StopAfter final : public Monitor {
 
 TEST(a_stop_from_a_poll_leaves_the_network_whole) {
   const Problem<float> p = random_problem<float>(500, 20, 130);
-  for (const int threads : {1, 3})
-    for (const int polls : {0, 1, 3}) {
-      Run<float> run = run_of<float>(100000000, 1e-3);
-      run.schedule = {0, 1};
-      run.threads = threads;
-      StopAfter monitor(polls);
-      check_whole(run, p, run.with(p, monitor));
-    }
+  for (const Index batch : {0, 130})
+    for (const int threads : {1, 3})
+      for (const int polls : {0, 1, 3}) {
+        Run<float> run = run_of<float>(100000000, 1e-3);
+        run.batch = batch;
+        run.schedule = {0, 1};
+        run.threads = threads;
+        StopAfter monitor(polls);
+        check_whole(run, p, run.with(p, monitor));
+      }
 }
 
 TEST(what_a_recorder_throws_reaches_the_caller) {

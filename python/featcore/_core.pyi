@@ -50,6 +50,7 @@ def descend(
     form: str = ...,
     state: dict[str, NDArray[Any]] = ...,
     memory: float = ...,
+    batches: tuple[int, int] = ...,
 ) -> tuple[str, int, int, str, int, BaseException | None, dict[str, NDArray[Any]]]: ...
 def flow(
     W: _Float,

@@ -31,6 +31,11 @@ def stream(seed: Seed, purpose: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(child))
 
 
+def key(seed: Seed, purpose: str) -> int:
+    """Return 64 random bits of `purpose`, from which the core draws numbers of its own."""
+    return int(stream(seed, purpose).integers(2**64, dtype=np.uint64))
+
+
 def describe(seed: Seed) -> int | str:
     """Return what identifies `seed` in a provenance record."""
     if isinstance(seed, np.random.SeedSequence):

@@ -23,14 +23,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featcore import activations, losses
+from featcore import _seeds, activations, losses
+from featcore._seeds import Seed
 from featcore._validation import choice
 from featcore.activations import Activation
 from featcore.data.dataset import Dataset
 from featcore.losses import Loss
 from featcore.network import Gradient, TwoLayerNet
 
-__all__ = ["descend", "gradient", "loss", "objective", "observables", "outputs", "step"]
+__all__ = [
+    "descend",
+    "epoch_order",
+    "gradient",
+    "loss",
+    "objective",
+    "observables",
+    "outputs",
+    "step",
+]
 
 Array = NDArray[np.float64]
 _LAYERS = ("W", "a")
@@ -145,6 +155,7 @@ def gradient(
     reduction: str = "mean",
     weight_decay: float = 0.0,
     output_penalty: float = 0.0,
+    counts: ArrayLike | None = None,
 ) -> tuple[float, Gradient]:
     """Return the objective and its gradient, as `featcore.loss_and_grad` does.
 
@@ -156,6 +167,8 @@ def gradient(
     ----------
     net, data, loss, reduction, weight_decay, output_penalty
         As in `featcore.loss_and_grad`; any dtype, the arithmetic is float64.
+    counts : array_like, shape (n,), optional
+        How often the data terms of each sample are taken, 1 by default; weights are normalised over all.
 
     Returns
     -------
@@ -176,18 +189,19 @@ def gradient(
     W, a = _weights(net)
     x, y = _float64(data.x), _float64(data.y)
     w = _sample_weights(data)
-    share = w / w.sum()
-    c = share if mean else w
+    times = 1.0 if counts is None else np.asarray(counts, dtype=np.float64)
+    share = times * w / w.sum()
+    c = share if mean else times * w
 
     z = x @ W.T
     f = net.activation(z) @ a
     squares = np.sum(W**2) + np.sum(a**2)
-    value = _data_term(f, y, w, ell, mean)
+    taken = c > 0
+    value = np.sum(c[taken] * ell.value(f[taken], y[taken]))
     value += 0.5 * weight_decay * squares + 0.5 * output_penalty * np.sum(share * f**2)
 
     r = np.zeros_like(f)
-    counts = w > 0
-    r[counts] = c[counts] * ell.residual(f[counts], y[counts])
+    r[taken] = c[taken] * ell.residual(f[taken], y[taken])
     r -= output_penalty * share * f
     grad_W = -a[:, None] * ((r[:, None] * net.activation.derivative(z)).T @ x) + weight_decay * W
     grad_a = -net.activation(z).T @ r + weight_decay * a
@@ -205,6 +219,7 @@ def step(
     reduction: str = "mean",
     weight_decay: float = 0.0,
     output_penalty: float = 0.0,
+    counts: ArrayLike | None = None,
 ) -> TwoLayerNet:
     """Return the network after one step of gradient descent.
 
@@ -212,7 +227,7 @@ def step(
 
     Parameters
     ----------
-    net, data, loss, reduction, weight_decay, output_penalty
+    net, data, loss, reduction, weight_decay, output_penalty, counts
         As in `gradient`.
     step_size : float
         η; one step is time η of the flow.
@@ -248,6 +263,7 @@ def step(
         reduction=reduction,
         weight_decay=weight_decay,
         output_penalty=output_penalty,
+        counts=counts,
     )
     if "W" in train:
         W = W - step_size * rates["W"] * field.W
@@ -263,6 +279,8 @@ def descend(
     *,
     step_size: float,
     steps: int,
+    batch_size: int | None = None,
+    batch_seed: Seed = 0,
     **kwargs: Any,
 ) -> TwoLayerNet:
     """Return the network after `steps` steps of gradient descent.
@@ -273,6 +291,10 @@ def descend(
         As in `step`.
     steps : int
         Number of steps.
+    batch_size : int, optional
+        Samples of a step; all of them if not given. An epoch takes them in the order of `epoch_order`.
+    batch_seed : int or numpy.random.SeedSequence
+        Seed of the orders.
     **kwargs
         `train`, `layer_rates`, `reduction`, `weight_decay`, `output_penalty` of `step`.
 
@@ -285,9 +307,61 @@ def descend(
     >>> reference.descend(net, data, "squared", step_size=0.1, steps=5).a  # already at the minimum
     array([3.])
     """
-    for _ in range(steps):
-        net = step(net, data, loss, step_size=step_size, **kwargs)
+    if batch_size is None:
+        for _ in range(steps):
+            net = step(net, data, loss, step_size=step_size, **kwargs)
+        return net
+    key = _seeds.key(batch_seed, "batches")
+    per_epoch = -(-data.n // batch_size)
+    for k in range(steps):
+        order = epoch_order(data.n, key, k // per_epoch)
+        batch = order[k % per_epoch * batch_size :][:batch_size]
+        # all other samples weigh nothing, and those of the batch n / |batch| times what they did
+        counts = np.zeros(data.n)
+        counts[batch] = data.n / len(batch)
+        net = step(net, data, loss, step_size=step_size, counts=counts, **kwargs)
     return net
+
+
+def epoch_order(n: int, key: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch of mini-batch descent goes through n samples.
+
+    Fisher and Yates's shuffle with SplitMix64; a number in 0 … k is drawn within the next power of two until one
+    fits.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    key : int
+        64 bits; of a run its `settings["batch_key"]`.
+    epoch : int
+        From 0.
+
+    Examples
+    --------
+    >>> from featcore import reference
+    >>> reference.epoch_order(5, key=0, epoch=0)
+    array([2, 1, 0, 3, 4])
+    """
+    state = _mixed(_mixed(key) + epoch)
+    order = np.arange(n)
+    for last in range(n - 1, 0, -1):
+        mask = (1 << last.bit_length()) - 1
+        drawn = last + 1
+        while drawn > last:
+            state = (state + 0x9E3779B97F4A7C15) % 2**64
+            drawn = _mixed(state) & mask
+        order[[last, drawn]] = order[[drawn, last]]
+    return order
+
+
+def _mixed(z: int) -> int:
+    """Return 64 bits, mixed as SplitMix64 does."""
+    z %= 2**64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
+    return z ^ (z >> 31)
 
 
 # --- observables: each takes (net, data) and what it needs by keyword; others are ignored

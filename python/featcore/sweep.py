@@ -75,7 +75,8 @@ def ensemble(
         that ensemble.
     **options
         The other arguments of the dynamics, for every member: `step_size`, `steps`, …, see `descend`; `t_end`,
-        `rtol`, …, see `flow`. `observe` may also be a sequence of lists, one a member, with the same names.
+        `rtol`, …, see `flow`. `observe` may also be a sequence of lists, one a member, with the same names, and
+        `batch_seed` a sequence of seeds.
         `wall_time` counts from the start of each member.
 
     Returns
@@ -134,6 +135,11 @@ def ensemble(
     each_evaluate = _each("evaluate", evaluate, count, shared)
     observe = arguments.pop("observe")
     each_observe = _each("observe", observe, count, not _is_a_list_a_member(observe))
+    each_seed: list[dict[str, Any]] = [{}] * count
+    if "batch_seed" in arguments:
+        seeds = arguments.pop("batch_seed")
+        every = _each("batch_seed", seeds, count, not isinstance(seeds, Iterable))
+        each_seed = [{"batch_seed": seed} for seed in every]
     sha256 = functools.cache(Dataset.sha256)  # data that members share are hashed once
     plans: list[Segment] = []
     for k, net in enumerate(starts):
@@ -146,6 +152,7 @@ def ensemble(
                 observe=each_observe[k],
                 sha256=sha256,
                 **arguments,
+                **each_seed[k],
             )
             _check_alike(plan, plans[0] if plans else plan)
             plans.append(plan)

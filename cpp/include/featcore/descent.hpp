@@ -1,4 +1,5 @@
-// Full-batch gradient descent: step k is at time step_size * k of the flow of the same objective.
+// Gradient descent, on all samples or on mini-batches: step k is at time step_size * k of the flow
+// of the same objective.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "featcore/form.hpp"
+#include "featcore/mini_batches.hpp"
 #include "featcore/objective.hpp"
 #include "featcore/recorder.hpp"
 
@@ -58,10 +60,21 @@ struct DescentOutcome {
   std::int64_t step = 0;  // of the network left in the form: the last whole, finite one
 };
 
-// Moves `form` from first_step to last_step. `objectives`: one a split, the first is descended.
-// `balance`: a_j^2 - |w_j|^2 at the start of the whole run, (m,).
+// What a step is taken on if it is taken on all samples: see MiniBatches.
 template <class T>
-DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objectives,
+struct AllSamples {
+  static constexpr Index kBefore = 0;
+  const Objective<T>& objective;
+
+  static bool looks_at_all(std::int64_t) { return true; }
+  const Objective<T>& go_to(std::int64_t, Form<T>&, const Team&) const { return objective; }
+};
+
+// Moves `form` from first_step to last_step. `objectives`: one a split that is observed, the first
+// is descended, on the samples that `samples` has for each step. `balance`: a_j^2 - |w_j|^2 at the
+// start of the whole run, (m,).
+template <class T, class AForm, class Samples>
+DescentOutcome descend(AForm& form, Samples& samples, const std::vector<Objective<T>>& objectives,
                        const double* balance, const DescentOptions& options, Recorder<T>& recorder,
                        const Team& team) {
   if (!(options.step_size > 0) || !std::isfinite(options.step_size))
@@ -71,15 +84,18 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
   const DefaultFloats floats;
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
-  const Objective<T>& objective = objectives.front();
-  const Index n = objective.split().n;
-  std::vector<T> r(static_cast<std::size_t>(n));
+  constexpr bool kAll = Samples::kBefore == 0;
+  std::vector<T> r;
   constexpr T kMost = largest_sound<T>();
 
   const bool measure = std::isfinite(options.stop.gradient_at_most);
 
   const T* f = nullptr;
-  const auto evaluate = [&] {  // false if outputs or residuals are not finite
+  // Of what the step is taken on; false if outputs or residuals are not finite.
+  const auto evaluate = [&](std::int64_t step) {
+    const Objective<T>& objective = samples.go_to(step, form, team);
+    const Index n = objective.split().n;
+    r.resize(static_cast<std::size_t>(n));
     f = form.outputs(0, team);
     constexpr Index kBlock = 1024;
     std::atomic<bool> finite{true};
@@ -102,13 +118,19 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
     snapshot.weights = &form.weights();
     snapshot.balance = balance;
     for (std::size_t k = 0; k < objectives.size(); ++k) {
-      const Index split = static_cast<Index>(k);
-      const T* outputs =
-          k == 0 ? f : (recorder.needs_split(split) ? form.outputs(split, team) : nullptr);
+      const Index split = static_cast<Index>(k), place = Samples::kBefore + split;
+      const T* outputs = nullptr;
+      if (kAll && k == 0)
+        outputs = f;
+      else if (recorder.needs_split(split))
+        outputs = form.outputs(place, team);
       snapshot.splits.push_back(
-          {&objectives[k], outputs, recorder.needs_signs() ? form.signs(split, team) : nullptr});
+          {&objectives[k], outputs, recorder.needs_signs() ? form.signs(place, team) : nullptr});
     }
     recorder.record(step, snapshot, team);
+  };
+  const auto loss_on_all = [&] {
+    return objectives.front().loss(kAll ? f : form.outputs(Samples::kBefore, team), team);
   };
 
   std::int64_t step = options.first_step;
@@ -116,7 +138,7 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
   monitor.position = step;
   bool moved = false;  // since outputs were last known to be finite
   try {
-    if (!evaluate()) {
+    if (!evaluate(step)) {
       record(step);
       return {Status::non_finite, step};
     }
@@ -130,8 +152,8 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
         record(step);
         return DescentOutcome{status, step};
       };
-      if (std::isfinite(options.stop.loss_at_most) &&
-          objective.loss(f, team) <= options.stop.loss_at_most)
+      if (std::isfinite(options.stop.loss_at_most) && samples.looks_at_all(step) &&
+          loss_on_all() <= options.stop.loss_at_most)
         return stop_here(Status::loss_target);
       if (std::isfinite(options.stop.seconds) &&
           std::chrono::duration<double>(Clock::now() - start).count() >= options.stop.seconds)
@@ -144,11 +166,11 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
         moved = false;
         return stop_here(Status::stationary);
       }
-      const bool finite = info.finite && evaluate();
+      const bool finite = info.finite && evaluate(step + 1);
       if (!finite) {
         form.undo();
         moved = false;
-        evaluate();
+        evaluate(step);
         return stop_here(Status::non_finite);
       }
       moved = false;
@@ -158,6 +180,14 @@ DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objective
     if (moved) form.undo();  // the unfinished step is dropped
     return {Status::interrupted, step};
   }
+}
+
+template <class T>
+DescentOutcome descend(Form<T>& form, const std::vector<Objective<T>>& objectives,
+                       const double* balance, const DescentOptions& options, Recorder<T>& recorder,
+                       const Team& team) {
+  AllSamples<T> all{objectives.front()};
+  return descend(form, all, objectives, balance, options, recorder, team);
 }
 
 }  // namespace featcore

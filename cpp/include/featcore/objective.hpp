@@ -40,6 +40,14 @@ class Objective {
     scale_ = spec.mean ? share_ : 1;
   }
 
+  // The same on a part of the samples, drawn at random: in expectation it is that of all.
+  Objective(const Objective& whole, const SplitView<T>& part) : spec_(whole.spec_), split_(part) {
+    const double times = static_cast<double>(whole.split_.n) / static_cast<double>(part.n);
+    total_ = whole.total_ / times;
+    share_ = whole.share_ * times;
+    scale_ = whole.scale_ * times;
+  }
+
   const SplitView<T>& split() const { return split_; }
   const ObjectiveSpec& spec() const { return spec_; }
 

@@ -19,7 +19,7 @@ class PrimalForm final : public Form<T> {
   // Copies the weights; the samples must outlive the form.
   PrimalForm(const NetworkView<T>& net, Activation activation,
              const std::vector<SplitView<T>>& splits, bool signs_of_all_splits, const Team& team)
-      : now_(net, team), next_(net.m, net.d, team) {
+      : now_(net, team), next_(net.m, net.d, team), activation_(activation) {
     for (const SplitView<T>& split : splits) {
       const bool keep = activation.homogeneous() && (splits_.empty() || signs_of_all_splits);
       splits_.push_back(std::make_unique<Split>(split, net.m, activation, keep));
@@ -33,6 +33,14 @@ class PrimalForm final : public Form<T> {
     now_ = Panels<T>(net, team);
     weights_.reset();
     begun_ = false;
+  }
+
+  // From now on split 0 has other samples, which stay as they are until the next call.
+  void train_on(const SplitView<T>& split) {
+    splits_.front() =
+        std::make_unique<Split>(split, now_.shape.m, activation_, activation_.homogeneous());
+    begun_ = false;
+    keeps_samples_ = false;
   }
 
   const char* name() const override { return "primal"; }
@@ -73,7 +81,7 @@ class PrimalForm final : public Form<T> {
       move.head(shape.neurons(p), a, g, next_.a.data() + p * kPanel, info);
     };
     // A step that may be taken back for its gradient leaves the signs of the outputs alone.
-    const bool ahead = !measure && kernel.can_begin_outputs();
+    const bool ahead = !measure && keeps_samples_ && kernel.can_begin_outputs();
     kernel.gradient_sums(now_, r, team, next_.W.data(), move_panel, ahead ? &next_ : nullptr);
     swap();
     begun_ = ahead;
@@ -115,10 +123,12 @@ class PrimalForm final : public Form<T> {
   }
 
   Panels<T> now_;
-  Panels<T> next_;                          // after a step: the weights before it
+  Panels<T> next_;  // after a step: the weights before it
+  Activation activation_;
   std::unique_ptr<RowWeights<T>> weights_;  // of now_, once asked for
   std::vector<StepInfo> infos_;
-  bool begun_ = false;  // the outputs of now_ on split 0, by the step that led there
+  bool begun_ = false;         // the outputs of now_ on split 0, by the step that led there
+  bool keeps_samples_ = true;  // split 0 is trained on in every step
   std::vector<std::unique_ptr<Split>> splits_;
 };
 

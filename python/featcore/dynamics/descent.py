@@ -1,4 +1,4 @@
-"""`descend`: full-batch gradient descent, the whole loop in the core."""
+"""`descend`: gradient descent on all samples or on mini-batches, the whole loop in the core."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from featcore import _seeds
 from featcore._dispatch import core, free_memory
 from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
@@ -32,6 +33,8 @@ def descend(
     *,
     step_size: float,
     steps: int,
+    batch_size: int | None = None,
+    batch_seed: _seeds.Seed = 0,
     train: Sequence[str] = LAYERS,
     layer_rates: Mapping[str, float] | None = None,
     reduction: str = "mean",
@@ -48,10 +51,11 @@ def descend(
     progress: bool = False,
     on_interrupt: str = "raise",
 ) -> Run:
-    """Train a network by full-batch gradient descent: θ ← θ - step_size · rate · ∂(objective)/∂θ.
+    """Train a network by gradient descent: θ ← θ - step_size · rate · ∂(objective)/∂θ.
 
     Step k is at time t = step_size · k of the gradient flow of the same objective. The objective is that of
-    `loss_and_grad`: mean loss unless `reduction="sum"`.
+    `loss_and_grad`: mean loss unless `reduction="sum"`. With `batch_size` a step is taken on a part of the
+    samples, whose terms are multiplied by n over their number: in expectation it is the step on all.
 
     Parameters
     ----------
@@ -64,7 +68,13 @@ def descend(
     step_size : float
         η, positive.
     steps : int
-        Number of steps, at least 0.
+        Number of steps, at least 0; with `batch_size` each is on one batch.
+    batch_size : int, optional
+        Samples of a mini-batch, 1 to n; all samples in every step if not given. An epoch of ⌈n / batch_size⌉ steps
+        goes through all samples once, in an order of its own; its last batch has what is left. What is recorded is
+        on all samples. Needs the primal form.
+    batch_seed : int or numpy.random.SeedSequence
+        Seed of the orders; told by it and the number of the epoch alone, for any number of threads.
     train : sequence of {"W", "a"}
         Layers that move; ("W",) freezes the head.
     layer_rates : mapping, optional
@@ -80,10 +90,11 @@ def descend(
     record : Recording, optional
         When to record; `Recording.log(20)` by default.
     loss_target : float, optional
-        Stop once the training loss (without penalties) is at most this.
+        Stop once the training loss (without penalties) is at most this; with `batch_size` it is looked at where
+        an epoch begins.
     gradient_target : float, optional
         Stop once the Euclidean norm of the objective's gradient, over the layers that move, is at
-        most this.
+        most this. Not with `batch_size`.
     wall_time : float, optional
         Stop after this many seconds.
     form : {"auto", "primal", "gram", "projected"}
@@ -139,6 +150,8 @@ def descend(
         loss,
         step_size=step_size,
         steps=steps,
+        batch_size=batch_size,
+        batch_seed=batch_seed,
         train=train,
         layer_rates=layer_rates,
         reduction=reduction,
@@ -165,6 +178,8 @@ def prepare(
     *,
     step_size: float,
     steps: int,
+    batch_size: int | None,
+    batch_seed: _seeds.Seed,
     record: Recording | None,
     loss_target: float | None,
     gradient_target: float | None,
@@ -178,19 +193,30 @@ def prepare(
     An ensemble passes a `sha256` that hashes a data set of many members once.
     """
     asked = problem(net, data, loss, sha256, **common)
+    choice("form", form, FORMS)
+    batches = {"batch_size": 0, "batch_key": 0}
+    if batch_size is not None:
+        size = integer("batch_size", batch_size, least=1, most=data.n)
+        batches = {"batch_size": size, "batch_key": _seeds.key(batch_seed, "batches")}
+        if form not in ("auto", "primal"):
+            raise ValueError(
+                f"form={form!r} has all samples in a step; with batch_size= it is 'primal'"
+            )
+        form = "primal"
     return _Descent(
         net=asked.net,
-        state=asked.start(choice("form", form, FORMS)),
+        state=asked.start(form),
         splits=asked.splits,
         observed=asked.observed,
         settings={
             "dynamics": "descend",
             **asked.settings,
+            **batches,
             "step_size": real("step_size", step_size, above=0.0),
             "steps": integer("steps", steps, least=0, most=2**62),
         },
         record=recording(record),
-        stops=Stops.of(loss_target, gradient_target, wall_time),
+        stops=_stops(batches["batch_size"], loss_target, gradient_target, wall_time),
     )
 
 
@@ -221,9 +247,20 @@ def prepare_more(
         observed=asked.observed,
         settings={**asked.settings, "steps": done + more},
         record=recording(record),
-        stops=Stops.of(loss_target, gradient_target, wall_time),
+        stops=_stops(asked.settings["batch_size"], loss_target, gradient_target, wall_time),
         earlier=run,
     )
+
+
+def _stops(
+    batch_size: int, loss: float | None, gradient: float | None, seconds: float | None
+) -> Stops:
+    if batch_size and gradient is not None:
+        raise ValueError(
+            f"gradient_target={gradient!r} is of all samples, which steps with batch_size={batch_size} never see "
+            "at once; use loss_target"
+        )
+    return Stops.of(loss, gradient, seconds)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -278,6 +315,7 @@ class _Descent(Segment):
             self.state.form,
             self.state.form_arrays,
             free_memory(),
+            (settings["batch_size"], settings["batch_key"]),
         )
         return Leg(
             status=status,
