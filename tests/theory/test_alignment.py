@@ -95,7 +95,7 @@ def test_separability_does_not_depend_on_the_blocks(monkeypatch):
     x, y = rng.standard_normal((57, 4)), rng.choice([-1.0, 1.0], size=57)
     whole = theory.separability(x, y)
     for block in (1, 100, 57 * 20):
-        monkeypatch.setattr(theory, "_BLOCK", block)
+        monkeypatch.setattr(theory.cones, "_BLOCK", block)
         assert theory.separability(x, y) == pytest.approx(whole, abs=1e-15)
 
 
@@ -121,7 +121,7 @@ def test_cone_membership_by_definition(seed, n, log10_size, block):
     W = rng.standard_normal((25, 2))
     W[0] = 0.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(theory, "_BLOCK", block)
+        patch.setattr(theory.cones, "_BLOCK", block)
         codes = theory.cone_membership(10.0**log10_size * W, x, y)
     for w, code in zip(W, codes, strict=True):
         seen = [xi @ w > 0 for xi in x]

@@ -1,9 +1,4 @@
-"""Early neuron alignment on orthogonally separable data: cones, entry and drop times, decay.
-
-The setting is that of Min, Mallada and Vidal, "Early Neuron Alignment in Two-layer ReLU Networks
-with Small Initialization" (ICLR 2024): f(x) = Σ_j v_j relu(<w_j, x>), both layers trained by
-gradient flow from a tiny initial scale, labels ±1, data of which all x_i y_i have positive pairwise
-correlations.
+"""Times of the phases of learning from a small start, and how fast the loss falls in the end.
 
 Times depend on how the loss is reduced. The paper's flow follows the **sum** over samples; a mean
 loss takes n times as long, and step k of gradient descent with step size η is at t = ηk. Times of
@@ -13,117 +8,15 @@ logistic); for the plain logistic loss it is 1/2 and they double.
 
 from __future__ import annotations
 
-import enum
 import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featcore._validation import float_array, integer, real
+from featcore._validation import integer, real
 from featcore.theory._arrays import any_shape
 
 Array = NDArray[np.float64]
-
-_BLOCK = 1 << 22
-"""Entries of a matrix of inner products that are held at a time."""
-
-
-class Cone(enum.IntEnum):
-    """Where a neuron's direction lies, by which samples it is active on (<x_i, w> > 0)."""
-
-    S_MINUS = -1
-    """Active on all negative samples and on no positive one."""
-    S_DEAD = 0
-    """Active on none."""
-    S_PLUS = 1
-    """Active on all positive samples and on no negative one."""
-    OTHER = 2
-    """None of these."""
-
-
-def separability(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the least pairwise correlation μ = min_{i≠j} <x_i y_i, x_j y_j>/(|x_i||x_j|).
-
-    The data are orthogonally separable if μ > 0.
-
-    Parameters
-    ----------
-    x : array_like, shape (n, d)
-        Samples, none of them zero.
-    y : array_like, shape (n,)
-        Labels, -1 or +1.
-
-    Returns
-    -------
-    float
-        μ, between -1 and 1; 1 for a single sample.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an array has the wrong shape, a label is not ±1 or a sample is zero.
-
-    Notes
-    -----
-    Min, Mallada and Vidal (ICLR 2024), Assumption 1. O(n² d) operations in blocks, no n × n matrix.
-
-    Examples
-    --------
-    >>> from featcore.theory import alignment
-    >>> alignment.separability([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], [1, 1, 1])
-    0.0
-    """
-    samples, signs = _labelled(x, y)
-    length = np.linalg.norm(samples, axis=1)
-    if not length.all():
-        raise ValueError(
-            f"x has a zero sample at {int(np.argmin(length))}, which has no direction; drop it"
-        )
-    directions = samples * (signs / length)[:, None]
-    n = directions.shape[0]
-    rows = max(1, _BLOCK // n)
-    least = 1.0
-    for start in range(0, n, rows):
-        block = directions[start : start + rows]
-        least = min(least, float((block @ directions[start:].T).min()))
-    return max(least, -1.0)
-
-
-def class_sums(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Return (x_+, x_-), the sums (not the means) of the positive and of the negative samples.
-
-    A neuron with a positive head is attracted by x_+ and repelled by x_- early on; one with a
-    negative head the other way round.
-
-    Parameters
-    ----------
-    x : array_like, shape (n, d)
-        Samples.
-    y : array_like, shape (n,)
-        Labels, -1 or +1.
-
-    Returns
-    -------
-    x_plus, x_minus : ndarray, shape (d,)
-        Sums, in units of x; zero for a class without samples.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an array has the wrong shape or a label is not ±1.
-
-    Notes
-    -----
-    Min, Mallada and Vidal (ICLR 2024), section 2.
-
-    Examples
-    --------
-    >>> from featcore.theory import alignment
-    >>> alignment.class_sums([[1.0, 0.0], [3.0, 4.0], [-2.0, 0.0]], [1, 1, -1])
-    (array([4., 4.]), array([-2.,  0.]))
-    """
-    samples, signs = _labelled(x, y)
-    return samples[signs > 0].sum(axis=0), samples[signs < 0].sum(axis=0)
 
 
 def entry_time(theta0: ArrayLike, a: float) -> Array:
@@ -318,85 +211,3 @@ def drop_time(n: int, class_sum_norm: float, init_std: float, fitted_norm: float
         )
     # A difference of logarithms: the ratio overflows at the scales this regime is about.
     return n * (math.log(end) - math.log(start)) / size
-
-
-def cone_membership(W: ArrayLike, x: ArrayLike, y: ArrayLike) -> NDArray[np.int8]:
-    """Return each neuron's `Cone` as a code: 1 in S_plus, -1 in S_minus, 0 in S_dead, 2 else.
-
-    Parameters
-    ----------
-    W : array_like, shape (m, d)
-        Neurons, a neuron a row; only directions matter.
-    x : array_like, shape (n, d)
-        Samples.
-    y : array_like, shape (n,)
-        Labels, -1 or +1.
-
-    Returns
-    -------
-    ndarray of int8, shape (m,)
-        Codes; compare with `Cone`. If a class has no sample its cone coincides with S_dead, which
-        is given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an array has the wrong shape or a label is not ±1.
-
-    Notes
-    -----
-    Min, Mallada and Vidal (ICLR 2024), section 2.
-
-    Examples
-    --------
-    >>> from featcore.theory import alignment
-    >>> x, y = [[1.0, 0.0], [0.0, -1.0]], [1, -1]
-    >>> W = [[1.0, 1.0], [-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]]
-    >>> codes = alignment.cone_membership(W, x, y)
-    >>> codes
-    array([ 1, -1,  0,  2], dtype=int8)
-    >>> int((codes == alignment.Cone.S_PLUS).sum())
-    1
-    """
-    samples, signs = _labelled(x, y)
-    neurons = float_array("W", W, ndim=2).astype(np.float64, copy=False)
-    if neurons.shape[1] != samples.shape[1]:
-        raise ValueError(
-            f"W has shape {neurons.shape}; x has dimension {samples.shape[1]}, so it must be "
-            f"(m, {samples.shape[1]})"
-        )
-    positive = signs > 0
-    n_plus, n_minus = int(positive.sum()), int((~positive).sum())
-    codes = np.empty(neurons.shape[0], dtype=np.int8)
-    rows = max(1, _BLOCK // samples.shape[0])
-    for start in range(0, neurons.shape[0], rows):
-        active = neurons[start : start + rows] @ samples.T > 0
-        on_plus, on_minus = active[:, positive].sum(axis=1), active[:, ~positive].sum(axis=1)
-        codes[start : start + rows] = np.select(
-            [
-                (on_plus == 0) & (on_minus == 0),
-                (on_plus == n_plus) & (on_minus == 0),
-                (on_plus == 0) & (on_minus == n_minus),
-            ],
-            [Cone.S_DEAD, Cone.S_PLUS, Cone.S_MINUS],
-            Cone.OTHER,
-        )
-    return codes
-
-
-def _labelled(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Return checked samples (n, d) and labels ±1 (n,), both float64."""
-    samples = float_array("x", x, ndim=2).astype(np.float64, copy=False)
-    signs = float_array("y", y, ndim=1).astype(np.float64, copy=False)
-    if signs.shape != samples.shape[:1]:
-        raise ValueError(
-            f"y has shape {signs.shape}; x has {samples.shape[0]} samples, so it must be "
-            f"({samples.shape[0]},)"
-        )
-    wrong = np.abs(signs) != 1.0
-    if wrong.any():
-        raise ValueError(
-            f"y has the entry {signs[wrong][0]:g} at {int(np.argmax(wrong))}; "
-            "labels must be -1 or +1"
-        )
-    return samples, signs
