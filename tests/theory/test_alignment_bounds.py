@@ -19,6 +19,8 @@ def separable(seed, n=4, d=3, spread=0.5):
     x *= y[:, None] * rng.uniform(0.8, 1.25, n)[:, None]
     W0 = rng.standard_normal((8, d))
     signs = np.where(np.arange(8) < 4, 1.0, -1.0)
+    # one of each sign sees its class, as part 2 of the theorem asks
+    W0[0], W0[4] = x[0], x[1]
     return x, y, W0, signs
 
 
@@ -142,9 +144,8 @@ def test_what_does_not_hold_is_flagged():
     assert mixed.mu < 0
     assert math.isnan(mixed.aligned.value)
     assert not mixed.aligned.holds
-    plus, minus = theory.class_sums(x, y)
     repelled = W0.copy()
-    repelled[0] = minus  # Assumption 2 fails
+    repelled[0] = theory.class_sums(x, y)[1]  # Assumption 2 fails
     assert theory.bounds(x, y, repelled, signs, -1e6).zeta_start == pytest.approx(0, abs=1e-15)
 
 

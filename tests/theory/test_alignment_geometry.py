@@ -7,8 +7,10 @@ from featcore.theory import alignment as theory
 
 # --- extremal vectors
 
+STEP = 5e-3
 
-def directional_flow(x, y, sign, angles, time=40.0, step=2e-3):
+
+def directional_flow(x, y, sign, angles, time, step):
     """Return where angles end under dθ/dt = sign <x_a(θ), θ'>, by Euler's method."""
     theta = np.array(angles)
     unit = np.linalg.norm(x, axis=1).sum()
@@ -28,7 +30,7 @@ def predicted(found, theta):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_neurons_end_at_the_vector_of_their_basin(seed, sign):
     """300 starts; those within 0.02 of the edge of a basin may go either way in steps."""
     rng = np.random.default_rng([61, seed])
@@ -36,18 +38,18 @@ def test_neurons_end_at_the_vector_of_their_basin(seed, sign):
     x, y = rng.standard_normal((n, 2)), rng.choice([-1.0, 1.0], n)
     found = theory.extremal_vectors(x, y, sign)
     starts = rng.uniform(0, 2 * np.pi, 300)
-    edges = np.concatenate([found.basins.ravel(), [np.inf]])
-    clear = (np.abs((starts[:, None] - edges + np.pi) % (2 * np.pi) - np.pi) > 0.02).sum(1)
-    starts = starts[clear >= len(edges) - 1]
-    ends = directional_flow(x, y, sign, starts, time=60.0 * n)
+    edges = found.basins.ravel()
+    gaps = np.abs((starts[:, None] - edges + np.pi) % (2 * np.pi) - np.pi)
+    starts = starts[(gaps > 0.02).all(axis=1)]
+    ends = directional_flow(x, y, sign, starts, time=60.0 * n, step=STEP)
     for start, end in zip(starts, ends, strict=True):
         expected = predicted(found, start)
         if np.isnan(expected):
             assert end == pytest.approx(start, abs=1e-9)
         else:
             gap = (end - expected + np.pi) % (2 * np.pi) - np.pi
-            # Euler jumps to and fro at a kink, by a step
-            assert abs(gap) < 1e-2
+            # Euler jumps to and fro at a kink, by at most a step
+            assert abs(gap) < 2 * STEP
 
 
 @pytest.mark.parametrize("seed", range(20))

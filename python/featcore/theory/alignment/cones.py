@@ -7,7 +7,7 @@ import enum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featcore._validation import float_array
+from featcore._validation import float_array, real
 
 Array = NDArray[np.float64]
 
@@ -113,7 +113,9 @@ def class_sums(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     return samples[signs > 0].sum(axis=0), samples[signs < 0].sum(axis=0)
 
 
-def cone_membership(W: ArrayLike, x: ArrayLike, y: ArrayLike) -> NDArray[np.int8]:
+def cone_membership(
+    W: ArrayLike, x: ArrayLike, y: ArrayLike, tolerance: float = 1e-12
+) -> NDArray[np.int8]:
     """Return each neuron's `Cone` as a code: 1 in S_plus, -1 in S_minus, 0 in S_dead, 2 else.
 
     Parameters
@@ -124,6 +126,9 @@ def cone_membership(W: ArrayLike, x: ArrayLike, y: ArrayLike) -> NDArray[np.int8
         Samples.
     y : array_like, shape (n,)
         Labels, -1 or +1.
+    tolerance : float
+        Largest cosine to a sample that counts as inactive. A neuron that has lost its last sample stops on the
+        hyperplane, where rounding decides on the sign.
 
     Returns
     -------
@@ -158,14 +163,20 @@ def cone_membership(W: ArrayLike, x: ArrayLike, y: ArrayLike) -> NDArray[np.int8
             f"W has shape {neurons.shape}; x has dimension {samples.shape[1]}, so it must be "
             f"(m, {samples.shape[1]})"
         )
+    tolerance = real("tolerance", tolerance, least=0.0)
+    # directions: products with neurons of extreme size would leave the range of doubles
+    largest = np.abs(neurons).max(axis=1, keepdims=True)
+    neurons = neurons / np.where(largest > 0, largest, 1.0)
+    sizes, lengths = np.linalg.norm(neurons, axis=1), np.linalg.norm(samples, axis=1)
     positive = signs > 0
     n_plus, n_minus = int(positive.sum()), int((~positive).sum())
     codes = np.empty(neurons.shape[0], dtype=np.int8)
     rows = max(1, _BLOCK // samples.shape[0])
     for start in range(0, neurons.shape[0], rows):
-        active = neurons[start : start + rows] @ samples.T > 0
+        block = slice(start, start + rows)
+        active = neurons[block] @ samples.T > tolerance * np.outer(sizes[block], lengths)
         on_plus, on_minus = active[:, positive].sum(axis=1), active[:, ~positive].sum(axis=1)
-        codes[start : start + rows] = np.select(
+        codes[block] = np.select(
             [
                 (on_plus == 0) & (on_minus == 0),
                 (on_plus == n_plus) & (on_minus == 0),

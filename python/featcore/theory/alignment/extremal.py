@@ -96,8 +96,7 @@ def extremal_vectors(x: ArrayLike, y: ArrayLike, sign: int = 1) -> ExtremalVecto
 
     # Angles at which the field may change its sign: where a sample is passed, and where x_a points.
     own = np.arctan2(samples[:, 1], samples[:, 0])[samples.any(1)]
-    edges = np.unique(np.mod(np.concatenate([own - 0.5 * np.pi, own + 0.5 * np.pi]), 2 * np.pi))
-    edges = edges[np.append(np.diff(edges) > 1e-14 * np.pi, True)]
+    edges = _distinct(np.concatenate([own - 0.5 * np.pi, own + 0.5 * np.pi]))
     rests = []
     for begin, end in _arcs(edges):
         total = _pull(samples, weighed, 0.5 * (begin + end))
@@ -107,9 +106,7 @@ def extremal_vectors(x: ArrayLike, y: ArrayLike, sign: int = 1) -> ExtremalVecto
             inside = begin + (angle - begin) % (2 * math.pi)
             if inside < end:
                 rests.append(inside % (2 * math.pi))
-    cuts = np.unique(np.concatenate([edges, rests]))
-    if cuts.size:
-        cuts = cuts[np.append(np.diff(cuts) > 1e-14 * np.pi, True)]
+    cuts = _distinct(np.concatenate([edges, rests]))
     arcs = _arcs(cuts)
     # Of each arc: the sign of the turn inside, and whether the field vanishes towards either end.
     turns: list[int] = []
@@ -139,9 +136,19 @@ def extremal_vectors(x: ArrayLike, y: ArrayLike, sign: int = 1) -> ExtremalVecto
     directions = np.column_stack([np.cos(angles), np.sin(angles)])
     speeds = np.array([float(np.maximum(samples @ w, 0) @ (sign * targets)) for w in directions])
     gaps = np.abs(np.subtract.outer(angles, edges))
-    at_kink = (np.minimum(gaps, 2 * np.pi - gaps) <= _ZERO).any(axis=1)
+    at_kink = np.asarray((np.minimum(gaps, 2 * np.pi - gaps) <= _ZERO).any(axis=1))
     basins = np.array([row[1:] for row in found], dtype=np.float64).reshape(-1, 2)
     return ExtremalVectors(angles, directions, speeds, at_kink, basins)
+
+
+def _distinct(angles: Array) -> Array:
+    """Return angles in [0, 2π), increasing, without those that are others but for rounding."""
+    angles = np.unique(np.mod(angles, 2 * np.pi))
+    if not len(angles):
+        return angles
+    return np.asarray(
+        angles[np.append(np.diff(angles), angles[0] + 2 * np.pi - angles[-1]) > 1e-14]
+    )
 
 
 def _arcs(cuts: Array) -> list[tuple[float, float]]:
