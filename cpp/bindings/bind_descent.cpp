@@ -125,8 +125,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
           outcome = descend(form, objectives, balance_data, settings, recorder, gathered);
         } else {
           MiniBatches<T> samples(objectives.front(), batch_size, batch_seed);
-          outcome = descend(static_cast<PrimalForm<T>&>(form), samples, objectives, balance_data,
-                            settings, recorder, gathered);
+          outcome = descend(form, samples, objectives, balance_data, settings, recorder, gathered);
         }
       });
       status = status_name(outcome.status);

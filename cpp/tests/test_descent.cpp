@@ -58,6 +58,7 @@ class HookedForm final : public Form<T> {
                 const Team& team) override {
     return inner_.step(r, step_size, rates, weight_decay, measure, team);
   }
+  void train_on(const SplitView<T>& split) override { inner_.train_on(split); }
   void undo() override { inner_.undo(); }
   const Weights<T>& weights() override { return inner_.weights(); }
   FormState<T> state() const override { return {}; }
@@ -74,7 +75,7 @@ struct Run {
   Named activation{"relu", 0};
   std::vector<std::int64_t> schedule;
   int threads = 1;
-  Index batch = 0;  // samples of a step; 0 for all, which alone calls before_outputs
+  Index batch = 0;  // samples of a step; 0 for all
   std::function<void(std::int64_t, Monitor&)> on_row;
   std::function<void(Monitor&)> before_outputs;
 
@@ -111,8 +112,7 @@ struct Run {
       result.end = descend<T>(hooked, objectives, balances.data(), all, recorder, team);
     } else {
       MiniBatches<T> samples(objectives.front(), batch, 7);
-      result.end = descend(static_cast<PrimalForm<T>&>(form), samples, objectives, balances.data(),
-                           all, recorder, team);
+      result.end = descend(hooked, samples, objectives, balances.data(), all, recorder, team);
     }
     result.steps.resize(at(recorder.rows()));
     result.losses.resize(at(recorder.rows()));
@@ -237,13 +237,23 @@ TEST(an_epoch_has_every_sample_once) {
     }
 }
 
+TEST(other_forms_keep_their_samples) {
+  const Problem<double> p = random_problem<double>(20, 5, 5);
+  Monitor monitor;
+  const Team team(1, monitor);
+  const ChosenForm<double> chosen =
+      choose_form<double>("gram", p.net(), activation_by_name("relu", 0), {p.split()}, false,
+                          nullptr, team, [](const std::string&, double) {});
+  CHECK_THROWS(std::logic_error, chosen.form->train_on(p.split()));
+}
+
 TEST(a_batch_stands_for_all_samples) {
   const Problem<double> p = random_problem<double>(50, 3, 5);
   const Objective<double> whole({Loss::logistic, true, 0, 0.2}, p.weighted());
   Monitor monitor;
   const Team team(2, monitor);
   const ChosenForm<double> chosen = primal_form(p, {"relu", 0}, {p.split(), p.split()}, team);
-  auto& form = static_cast<PrimalForm<double>&>(*chosen.form);
+  Form<double>& form = *chosen.form;
   MiniBatches<double> samples(whole, 12, 3);
   CHECK(samples.per_epoch() == 5);
   double total = 0;

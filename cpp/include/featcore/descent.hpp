@@ -73,8 +73,8 @@ struct AllSamples {
 // Moves `form` from first_step to last_step. `objectives`: one a split that is observed, the first
 // is descended, on the samples that `samples` has for each step. `balance`: a_j^2 - |w_j|^2 at the
 // start of the whole run, (m,).
-template <class T, class AForm, class Samples>
-DescentOutcome descend(AForm& form, Samples& samples, const std::vector<Objective<T>>& objectives,
+template <class T, class Samples>
+DescentOutcome descend(Form<T>& form, Samples& samples, const std::vector<Objective<T>>& objectives,
                        const double* balance, const DescentOptions& options, Recorder<T>& recorder,
                        const Team& team) {
   if (!(options.step_size > 0) || !std::isfinite(options.step_size))

@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,12 @@ class Form {
   // moved.
   virtual StepInfo step(const T* r, double step_size, const Rates& rates, double weight_decay,
                         bool measure, const Team& team) = 0;
+
+  // From now on split 0 has other samples, which stay as they are until the next call. The primal
+  // form can; the coordinates of others are of the samples that they began with.
+  virtual void train_on(const SplitView<T>&) {
+    throw std::logic_error("only the primal form can be trained on other samples");
+  }
 
   // Takes the last step back, exactly. Once after each step at most.
   virtual void undo() = 0;

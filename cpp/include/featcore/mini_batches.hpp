@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "featcore/epoch_order.hpp"
+#include "featcore/form.hpp"
 #include "featcore/objective.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
-#include "featcore/primal.hpp"
 
 namespace featcore {
 
@@ -40,7 +40,7 @@ class MiniBatches {
 
   // Has the form trained on the batch of a step, and returns what is minimised on it: in
   // expectation it is that of all samples.
-  const Objective<T>& go_to(std::int64_t step, PrimalForm<T>& form, const Team& team) {
+  const Objective<T>& go_to(std::int64_t step, Form<T>& form, const Team& team) {
     const SplitView<T>& all = whole_.split();
     const std::int64_t epoch = step / per_epoch();
     if (epoch != epoch_) {

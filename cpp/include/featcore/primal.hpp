@@ -35,8 +35,7 @@ class PrimalForm final : public Form<T> {
     begun_ = false;
   }
 
-  // From now on split 0 has other samples, which stay as they are until the next call.
-  void train_on(const SplitView<T>& split) {
+  void train_on(const SplitView<T>& split) override {
     splits_.front() =
         std::make_unique<Split>(split, now_.shape.m, activation_, activation_.homogeneous());
     begun_ = false;
