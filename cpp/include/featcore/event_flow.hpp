@@ -294,7 +294,7 @@ class EventFlow final : public FlowStepper<T> {
 
   // A weight's logarithm changes by 1/100.
   double first_step() const {
-    const double speed = pace() * speed_;
+    const double speed = pace() * (speed_ + objective_->spec().weight_decay);
     return speed > 0 ? std::ldexp(0.01 / speed, doublings_) : 1.0;
   }
 
