@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from _flow_problems import random_problem, reference_problem
 from _oracle import flow as oracle
-from _runs import gap, problem, same_history, same_net
+from _runs import problem, same_history, same_net
 from scipy.integrate import solve_ivp
 from scipy.special import expi
 
@@ -203,22 +203,22 @@ def test_weights_that_fit_shrink_under_decay(d, form):
     expected = fc.flow(net, data, method="tsit5", rtol=1e-9, **options)
     assert run.outcome.status == "reached_end"
     assert run.outcome.counts["rejected"] < 5
-    assert gap(expected.net, run.net) < 1e-5
+    assert gap(run.net, expected.net.W, expected.net.a) < 1e-5
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_a_student_that_starts_as_its_teacher(seed, decay):
-    """Residuals of rounding size: the first step is as long as they make it."""
+    """Residuals of rounding size: the first step is as long as they make it. (To t = 1: tsit5 follows no sliding.)"""
     rng = np.random.default_rng([92, seed])
     x, W, a = rng.standard_normal((20, 5)), rng.standard_normal((4, 5)), rng.standard_normal(4)
     y = (np.maximum(x @ W.T, 0) @ a) * (1 + 1e-15)
     net, data = fc.TwoLayerNet(W, a), fc.Dataset(x, y)
-    options = {"t_end": 5.0, "weight_decay": decay, "record": NOTHING}
+    options = {"t_end": 1.0, "weight_decay": decay, "record": NOTHING}
     run = fc.flow(net, data, "squared", **options)
     expected = fc.flow(net, data, "squared", method="tsit5", rtol=1e-9, **options)
     assert run.outcome.status in ("reached_end", "stationary")
-    assert gap(expected.net, run.net) < 1e-5
+    assert gap(run.net, expected.net.W, expected.net.a) < 1e-5
 
 
 # --- invariants

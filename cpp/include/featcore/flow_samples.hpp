@@ -104,8 +104,8 @@ class FlowSamples {
   // Whether some sample is on the far side of its line.
   bool mirrored() const { return mirrored_; }
 
-  // Weights in the order of `row`, and back; those of other inputs are left alone. What pads a row is
-  // 0 again: a step that overflowed may have made NaN of it.
+  // Weights in the order of `row`, and back; those of other inputs are left alone. What pads a row
+  // is 0 again: a step that overflowed may have made NaN of it.
   void gather(const T* whole, double* w) const {
     for (Index k = 0; k < d_; ++k) w[k] = static_cast<double>(whole[inputs_[size(k)]]);
     std::fill(w + d_, w + padded_d_, 0.0);
