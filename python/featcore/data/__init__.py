@@ -1,5 +1,6 @@
 """Datasets: generators and loaders, a file a family."""
 
+from featcore.data.corruption import corrupt, feature_growth
 from featcore.data.dataset import Dataset
 from featcore.data.digits import digits
 from featcore.data.idx import idx, read_idx
@@ -9,8 +10,10 @@ from featcore.data.xor import xor_clusters
 
 __all__ = [
     "Dataset",
+    "corrupt",
     "digits",
     "fan",
+    "feature_growth",
     "idx",
     "orthogonally_separable",
     "read_idx",
