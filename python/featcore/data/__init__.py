@@ -7,6 +7,7 @@ from featcore.data.idx import idx, read_idx
 from featcore.data.orthogonal import fan, orthogonally_separable, two_points
 from featcore.data.split import train_test_split
 from featcore.data.xor import xor_clusters
+from featcore.data.xor_span import xor_clusters_in_span
 
 __all__ = [
     "Dataset",
@@ -20,4 +21,5 @@ __all__ = [
     "train_test_split",
     "two_points",
     "xor_clusters",
+    "xor_clusters_in_span",
 ]

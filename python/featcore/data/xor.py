@@ -112,7 +112,7 @@ def xor_clusters(
     # In this order, so that sizes and orientation do not change z.
     rng = stream(seed, "data")
     x = LAWS[cluster](rng, (n, d))
-    index = _cluster_index(rng, n, sizes)
+    index = cluster_index(rng, n, sizes)
     if means is not None:
         mu = _given_means(means, d)
     elif orientation == "axes":
@@ -161,7 +161,8 @@ def xor_clusters(
     ).astype(dtype)
 
 
-def _cluster_index(rng: np.random.Generator, n: int, sizes: str) -> NDArray[np.int64]:
+def cluster_index(rng: np.random.Generator, n: int, sizes: str) -> NDArray[np.int64]:
+    """Return which cluster each of `n` samples belongs to: 0 … 3 for +μ1, -μ1, +μ2, -μ2."""
     if sizes == "drawn":
         return rng.integers(4, size=n)
     # The inner permutation says which clusters get the n mod 4 samples left over.
