@@ -150,7 +150,9 @@ def mean_field(
 
 def _stable_rank(c1: Array, c2: Array, rho: Array, probability: Array, d: int, m: int) -> float:
     """Return the stable rank of m neurons, half with (c1, c2) along (μ1, μ2), half with (c2, c1)."""
-    # in units of |w|², or tiny scales would leave the range of floats
+    # in units of |w|, or squares of tiny scales would leave the range of floats
+    largest = max(float(np.abs(c1).max()), float(np.abs(c2).max()), float(rho.max()))
+    c1, c2, rho = c1 / largest, c2 / largest, rho / largest
     unit = float(probability @ (c1**2 + c2**2 + rho**2))
     square1, square2 = c1**2 / unit, c2**2 / unit
     mean1, mean2 = float(probability @ square1), float(probability @ square2)
@@ -162,8 +164,8 @@ def _stable_rank(c1: Array, c2: Array, rho: Array, probability: Array, d: int, m
     ratio = (d - 2) / m
     edge = bulk * (1.0 + math.sqrt(ratio)) ** 2
     outside = spike > bulk * (1.0 + math.sqrt(ratio))
-    largest = spike * (1.0 + ratio * bulk / (spike - bulk)) if outside else edge
-    return 1.0 / max(largest, spike)
+    top = spike * (1.0 + ratio * bulk / (spike - bulk)) if outside else edge
+    return 1.0 / max(top, spike)
 
 
 def half_normal_nodes() -> tuple[Array, Array]:

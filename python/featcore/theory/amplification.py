@@ -245,7 +245,7 @@ def useless_projection(
 def balance_cosine(
     n: int, output: ArrayLike, label_noise: float, cluster_std: float, mean_norm: float = 1.0
 ) -> Array:
-    """Return where the mean |cos(w, μ2)| of neurons with a_j > 0 comes to rest: (σ/R)·2√(q/n)/r.
+    """Return what holds the mean |cos(w, μ2)| of neurons with a_j > 0 from vanishing: (σ/R)·2√(q/n)/r.
 
     The clusters at ±μ2 pull a neuron to <w, μ2> = 0 from both sides, but a sample of them does so with unequal
     strength: r = 1/(1+e^F) - η is the mean residual at output F, q = (1-η)/(1+e^F)² + η/(1+e^{-F})² its mean square.
@@ -272,7 +272,11 @@ def balance_cosine(
 
     Notes
     -----
-    Derived here, for neurons that point at ±μ1.
+    Derived here, for neurons that point at ±μ1. This is where they would come to rest if nothing else moved. While they
+    grow they are behind: at rate c ∝ t by a relative 1/(1 + √(2/π) R/σ), more while r falls; networks were at 0.72 ±
+    0.05 and 0.70 ± 0.05 of it at steps 40 and 60 of n = 1000, d = 20, m = 100 (seeds 7300 to 7359). Premise: a width
+    so large that ±μ2 carry equal outputs: unequal numbers of neurons on them, a relative 2/√m, make unequal residuals,
+    and their (σ/R)·√(2/π) s(1-s) F/(r√m)-like part does not fall with n.
 
     Examples
     --------

@@ -165,10 +165,11 @@ def initialisation_steps(
 
 
 def fitting_steps(n: int, d: int, *, step_size: float, cluster_std: float = 1.0) -> float:
-    """Return the steps until outputs on the training samples reach 1: 8n/(ασ²d).
+    """Return the steps until outputs on the training samples would reach 1: 16n/(3ασ²d).
 
-    A quarter of the neurons, those of the label's sign that were active at the start, carry a sample's output, each
-    by its own pull: ασ²d/(8n) a step, before the loss saturates.
+    A sample's output is carried by the neurons of its label's sign that are active for it: half of them at first, and
+    after a step half of the others, too, which the other samples happen to push across. These are 3/8 of all neurons,
+    each with the sample's own pull: 3ασ²d/(16n) a step, before the loss saturates.
 
     Parameters
     ----------
@@ -189,18 +190,20 @@ def fitting_steps(n: int, d: int, *, step_size: float, cluster_std: float = 1.0)
 
     Notes
     -----
-    Derived here, with |x|² = σ²d and without what samples of a cluster do for each other.
+    Derived here, with |x|² = σ²d and without what samples of a cluster do for each other. Premise:
+    `initialisation_steps` well below √(n/(2d)). The first step adds two thirds of the others; later ones up to a third
+    more, as more neurons are pushed across.
 
     Examples
     --------
     >>> from featcore.theory import benign_overfitting
-    >>> round(benign_overfitting.fitting_steps(200, 40_000, step_size=1e-3), 9)
-    40.0
+    >>> round(benign_overfitting.fitting_steps(200, 40_000, step_size=1e-3), 1)
+    26.7
     """
     n, d = integer("n", n, least=1), integer("d", d, least=1)
     alpha = real("step_size", step_size, above=0.0)
     sigma = real("cluster_std", cluster_std, above=0.0)
-    return 8.0 * n / (alpha * sigma**2 * d)
+    return 16.0 * n / (3.0 * alpha * sigma**2 * d)
 
 
 def cluster_pull(n: ArrayLike, d: ArrayLike, mean_norm: ArrayLike, cluster_std: Any = 1.0) -> Array:
