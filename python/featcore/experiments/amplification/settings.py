@@ -23,21 +23,23 @@ class Settings(pydantic.BaseModel):
     scale: pydantic.PositiveFloat = 0.01
     steps: int = pydantic.Field(300, ge=100)
 
-    grid_points: int = pydantic.Field(4, ge=3, le=6)
+    grid_points: int = pydantic.Field(5, ge=3, le=6)
     """Values of each of six parameters in the grid of amplification times."""
     grid_seeds: int = pydantic.Field(4, ge=2)
-    noise_rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4)
+    noise_rates: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
     noise_seeds: int = pydantic.Field(4, ge=2)
     grokking_seeds: int = pydantic.Field(8, ge=2)
-    phase_points: int = pydantic.Field(8, ge=4)
+    phase_points: int = pydantic.Field(12, ge=4)
     """Values of d, and of |μ|, in the phase diagram."""
     phase_seeds: int = pydantic.Field(2, ge=2)
 
     @pydantic.field_validator("noise_rates")
     @classmethod
     def _below_one_half(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        if not {0.1, 0.2} <= set(rates) or not all(0 <= rate < 0.5 for rate in rates):
-            raise ValueError(f"noise_rates={rates} must lie in [0, 0.5) and have 0.1 and 0.2")
+        if not {0.05, 0.1, 0.2} <= set(rates) or not all(0 <= rate < 0.5 for rate in rates):
+            raise ValueError(
+                f"noise_rates={rates} must lie in [0, 0.5) and have 0.05, 0.1 and 0.2, of which claims are made"
+            )
         return tuple(sorted(rates))
 
 
@@ -47,7 +49,7 @@ def quick() -> Mapping[str, Any]:
         "steps": 150,
         "grid_seeds": 2,
         "grid_points": 3,
-        "noise_rates": (0.1, 0.2, 0.4),
+        "noise_rates": (0.05, 0.1, 0.2, 0.4),
         "noise_seeds": 2,
         "grokking_seeds": 4,
         "phase_points": 6,

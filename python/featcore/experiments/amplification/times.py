@@ -24,17 +24,25 @@ if TYPE_CHECKING:
 LEVEL = 1 / math.sqrt(2)
 """Mean |cos| with the mean of their class at which neurons count as amplified."""
 
+BASE: dict[str, Any] = {
+    "d": 100,
+    "width": 200,
+    "scale": 1e-3,
+    "step_size": 0.1,
+    "label_noise": 0.15,
+    "cluster_std": 0.01,
+}
+"""Where the power law's premises hold: tight clusters (σ√d well below 1, so that neurons tell clusters apart from the
+start), and an output √(md)ω/4 at the amplification time that is far from saturation."""
 FACTORS = (1.0, 2.0, 0.5, 4.0, 1.41, 2.83)
-"""Of a parameter's value in the settings, the first `grid_points` of them."""
-SPREADS = (1.0, 0.5, 0.25, 1.5, 0.7, 0.35)
-"""The same for σ: beyond σ√d of 1 neurons hardly tell the clusters apart at the start."""
+"""Of a parameter's value in `BASE`, the first `grid_points` of them."""
 RATES = (0.0, 0.25, 0.35, 0.1, 0.3)
-"""Values of η besides that of the settings."""
+"""Values of η besides that of `BASE`."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of the grid; `axis` is the parameter in which it differs from the settings' own, if any."""
+    """One setting of the grid; `axis` is the parameter in which it differs from `BASE`, if any."""
 
     axis: str
     d: int
@@ -78,18 +86,16 @@ _AXES = {
 
 
 def points(s: Settings) -> list[Point]:
-    """Return the grid: the settings, and from there along each parameter."""
-    own = {name: getattr(s, name) for name in _AXES}
-    grid = [Point("", **own)]
+    """Return the grid: `BASE`, and from there along each parameter."""
+    grid = [Point("", **BASE)]
     for name in _AXES:
         if name == "label_noise":
-            values: list[Any] = [rate for rate in RATES if rate != own[name]][: s.grid_points - 1]
+            values: list[Any] = list(RATES[: s.grid_points - 1])
         else:
-            factors = SPREADS if name == "cluster_std" else FACTORS
-            values = [factor * own[name] for factor in factors[1 : s.grid_points]]
+            values = [factor * BASE[name] for factor in FACTORS[1 : s.grid_points]]
             if name in ("d", "width"):
                 values = [2 * round(value / 2) for value in values]  # an even width halves
-        grid += [Point(name, **{**own, name: value}) for value in values]
+        grid += [Point(name, **{**BASE, name: value}) for value in values]
     return grid
 
 
@@ -133,7 +139,7 @@ def claims(settings: Settings) -> list[Claim]:
                 predicted=axis.exponent,
                 relation="equal",
                 bias=abs(better - axis.exponent) + 0.03,
-                resolution=0.15,
+                resolution=0.1,
             )
         )
     stated.append(
@@ -179,7 +185,7 @@ def measure(
             "time_formula": ("point", [point.time for point in grid]),
             **{name: ("point", [getattr(point, name) for point in grid]) for name in _AXES},
         },
-        coords={"seed": few, "axis": ("point", [point.axis or "settings" for point in grid])},
+        coords={"seed": few, "axis": ("point", [point.axis or "base" for point in grid])},
     )
     return Part(
         findings=judged(stated, samples),
