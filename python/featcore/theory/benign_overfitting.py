@@ -147,8 +147,8 @@ def initialisation_steps(
 
     Notes
     -----
-    Derived here, with |x|² = σ²d; an order of magnitude for what test accuracy waits for. At n = 200, d = 40 000, m = 500
-    and 4.5 such steps it reached 0.9 later by 19.4 ± 0.5 steps than from vanishing weights (8 seeds), and
+    Derived here, with |x|² = σ²d; an order of magnitude for what test accuracy waits for. At n = 200, d = 40 000,
+    m = 500 and 4.5 such steps it reached 0.9 later by 19.4 ± 0.5 steps than from vanishing weights (8 seeds), and
     beyond `fitting_steps`, where pulls decay, later still.
 
     Examples

@@ -5,7 +5,7 @@ docs/derivations.md, or calibrated with a numpy simulation that preceded featcor
 overfitting and grokking on the same clusters (Xu, Wang, Frei, Vardi, Hu, ICLR 2024).
 
 A module a part: `clusters` (the dynamics at one setting), `times` (amplification times over a grid), `noise` (test
-error against the noise rate, kinds of corruption, baselines), `grokking` and `phase` (n far below d).
+error against the noise rate, kinds of corruption, baselines), `laws` (other clusters), `grokking` and `phase` (n far below d).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from featcore.experiments.amplification import clusters, grokking, noise, phase, times
+from featcore.experiments.amplification import clusters, grokking, laws, noise, phase, times
 from featcore.experiments.amplification.settings import Settings, full, quick
 from featcore.experiments.claims import Claim
 from featcore.experiments.protocol import ExperimentResult, Progress
@@ -49,7 +49,7 @@ leaves the wrong ones unfitted.
 With far fewer samples than dimensions the same network fits all labels, wrong ones included, in one step, \
 and is a linear classifier that guesses; some steps later it predicts nearly all new samples right."""
 
-_PARTS = (clusters, times, noise, grokking, phase)
+_PARTS = (clusters, times, noise, laws, grokking, phase)
 
 
 def claims(settings: Settings) -> dict[str, Claim]:

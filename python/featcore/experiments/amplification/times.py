@@ -217,6 +217,9 @@ def _crossings(s: Settings, grid: Sequence[Point], seeds: Sequence[int]) -> NDAr
             point.cluster_std,
             point.label_noise,
             seed=child(seed, 2, places[point]),
+            # near η = 1/2 the flips of a draw vary by as much as what they leave of the signal
+            sizes="balanced",
+            noise="exact",
         )
         for _, seed, point in members
     ]
