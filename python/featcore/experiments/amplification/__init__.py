@@ -5,7 +5,8 @@ docs/derivations.md, or calibrated with a numpy simulation that preceded featcor
 overfitting and grokking on the same clusters (Xu, Wang, Frei, Vardi, Hu, ICLR 2024).
 
 A module a part: `clusters` (the dynamics at one setting), `times` (amplification times over a grid), `noise` (test
-error against the noise rate, kinds of corruption, baselines), `laws` (other clusters), `grokking` and `phase` (n far below d).
+error against the noise rate, kinds of corruption, baselines), `laws` (other clusters),
+`grokking` and `phase` (n far below d).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Settings(pydantic.BaseModel):
 
     grid_points: int = pydantic.Field(5, ge=3, le=6)
     """Values of each of six parameters in the grid of amplification times."""
-    grid_seeds: int = pydantic.Field(8, ge=2)
+    grid_seeds: int = pydantic.Field(4, ge=2)
     noise_rates: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
     noise_seeds: int = pydantic.Field(4, ge=2)
     grokking_seeds: int = pydantic.Field(8, ge=2)
@@ -60,7 +60,7 @@ def full() -> Mapping[str, Any]:
     """Return what a full run changes: finer grids, and the phase diagram of 20 × 20 points with 4 seeds each."""
     return {
         "grid_points": 6,
-        "grid_seeds": 16,
+        "grid_seeds": 8,
         "noise_rates": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4),
         "noise_seeds": 8,
         "phase_points": 20,
