@@ -199,7 +199,7 @@ def measure(
                 "The network in the plane of the means",
                 "Sign and size of f on the plane of μ1 (across) and μ2 (up), in units of |μ|, with the training "
                 f"samples' projections by their given labels; steps {', '.join(map(str, MAPS))} of seed {few[0]}. "
-                "After the first step the boundary is a line.",
+                "The first step leaves traces of noise here, where samples have none; the four sectors come after it.",
                 lambda: _draw_maps(maps.train, maps.nets),
             ),
         ],

@@ -276,5 +276,9 @@ def _draw(
     axes.set(
         xscale="log", yscale="log", xlabel="8√(md) ω/(α(1-2η))", ylabel="steps to mean |cos| = 1/√2"
     )
+    ticks = [5, 10, 20, 50]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axes.set_yticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axes.minorticks_off()
     axes.legend(title="varied")
     return canvas
