@@ -107,6 +107,44 @@ def test_the_stable_rank_falls_from_that_of_noise_to_two():
     assert predicted[-1] < 2.1
 
 
+def useful(net, data):
+    """Return the mean |<w, μ1>| of positive neurons."""
+    return np.abs(net.W[net.a > 0] @ data.means[0]).mean()
+
+
+def at_means(net, data):
+    """Return the output at the four means, with their labels' signs, on average."""
+    return net(np.concatenate([data.means, -data.means]), num_threads=1) @ [
+        0.25,
+        -0.25,
+        0.25,
+        -0.25,
+    ]
+
+
+@pytest.mark.parametrize("mean_norm", [1.0, 2.0])
+def test_growth_and_early_output_of_a_network(mean_norm):
+    # tight clusters and a small start: gates are open from the first steps on
+    setting = {**SETTING, "cluster_std": 0.01, "scale": 1e-4, "step_size": 0.02, "width": 400}
+    steps = [10, 60]
+    run = histories(
+        range(7500, 7512), 1000, steps, [useful, at_means], mean_norm=mean_norm, **setting
+    )
+    rates = {k: setting[k] for k in ("step_size", "label_noise")}
+    growth = theory.growth_per_step(width=400, mean_norm=mean_norm, **rates)
+    grown, error = mean_and_error(np.diff(run.useful.values, axis=1)[:, 0] / 50)
+    output, spread = mean_and_error(np.diff(run.at_means.values, axis=1)[:, 0])
+    first, last = theory.output_before_saturation(steps, mean_norm=mean_norm, **rates)
+    # stated bias: saturation, F/(2·(1-2η)) of the pull on average, and gates not yet open, 2 %
+    saturation = last / (2 * 0.7)
+    assert grown == pytest.approx(growth, abs=(saturation + 0.02) * growth + 3 * error)
+    assert output == pytest.approx(
+        last - first, abs=(saturation + 0.02) * (last - first) + 3 * spread
+    )
+    assert 3 * error < 0.1 * growth
+    assert 3 * spread < 0.2 * (last - first)
+
+
 @pytest.mark.parametrize(("width", "d"), [(200, 50), (50, 400), (100, 100)])
 def test_the_initial_stable_rank(width, d):
     values = [
