@@ -52,20 +52,20 @@ def test_laws_on_other_seeds():
 
 
 def test_the_phase_diagram_on_other_seeds():
-    samples = holds(phase, amplification.Settings(phase_points=8), range(510, 513))
+    samples = holds(phase, amplification.Settings(phase={"points": 8}), range(510, 513))
     np.testing.assert_allclose(samples["phase_exponent"], 0.25, atol=0.05)
 
 
 def test_grokking_on_other_seeds():
     # The setting of the issue, 8 seeds: balanced clusters, exact flips
-    few = range(500, 508)
-    train, test = zip(*(grokking._problem(seed) for seed in few), strict=True)
+    few, g = range(500, 508), amplification.Settings().grokking
+    train, test = zip(*(grokking._problem(g, seed) for seed in few), strict=True)
     history = fc.ensemble(
-        [grokking._net(train[0].d, grokking.SCALE, seed) for seed in few],
+        [grokking._net(g, train[0].d, grokking.SCALE, seed) for seed in few],
         train,
         evaluate=[{"test": data} for data in test],
         observe=["accuracy", "clean_accuracy"],
-        **grokking._descent(),
+        **grokking._descent(g),
     ).history
     fitted = history.accuracy.sel(split="train").values
     right = history.clean_accuracy.sel(split="test").values
@@ -131,8 +131,8 @@ def test_the_boundary_is_where_accuracy_stays_above():
 
 def test_full_has_the_phase_diagram_of_twenty_by_twenty():
     settings = amplification.Settings(**amplification.full())
-    dimensions, norms = phase.axes(settings.phase_points)
-    assert (len(dimensions), len(norms), settings.phase_seeds) == (20, 20, 4)
+    dimensions, norms = phase.axes(settings.phase)
+    assert (len(dimensions), len(norms), settings.phase.seeds) == (20, 20, 4)
     assert (dimensions[0], dimensions[-1]) == (1000, 40_000)
     assert set(amplification.full()) <= set(amplification.Settings.model_fields)
 
@@ -143,3 +143,16 @@ def test_noise_rates_that_claims_need_cannot_be_left_out():
     with pytest.raises(pydantic.ValidationError, match=r"must lie in \[0, 0.5\)"):
         amplification.Settings(noise_rates=(0.05, 0.1, 0.2, 0.5))
     assert amplification.Settings(noise_rates=(0.2, 0.1, 0.05)).noise_rates == (0.05, 0.1, 0.2)
+
+
+def test_other_papers_settings_run_with_one_argument_changed():
+    settings = amplification.Settings(
+        grokking={"n": 40, "n_test": 80, "d": 2000, "mean_norm": 9.0, "width": 60, "steps": 100, "seeds": 2}
+    )  # fmt: skip
+    done = grokking.measure(settings, grokking.claims(settings), seeds=range(2), progress=Silent())
+    assert done.data["grokking"].sizes["seed"] == 2
+    assert "n = 40, d = 2000" in done.figures[0].caption
+    with pytest.raises(pydantic.ValidationError, match="span more than the dimension 500"):
+        amplification.Settings(grokking={"d": 500})
+    with pytest.raises(pydantic.ValidationError, match="span more than the dimension 301"):
+        amplification.Settings(phase={"dimensions": (301, 5000)})

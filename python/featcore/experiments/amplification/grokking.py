@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import featcore as fc
 from featcore.experiments.amplification.part import Part, child, judged
-from featcore.experiments.amplification.settings import Settings
+from featcore.experiments.amplification.settings import Grokking, Settings
 from featcore.experiments.claims import Claim
 from featcore.experiments.protocol import Figure, Progress
 from featcore.theory import benign_overfitting as theory
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import xarray as xr
 
-N, N_TEST, D, NORM, WIDTH, NOISE = 200, 400, 40_000, 28.0, 500, 0.1
-STEP_SIZE, SCALE, STEPS = 1e-3, 1e-7, 200
+SCALE = 1e-7
 SCALES = (SCALE, 2.5e-5, 5e-5, 1e-4, 2e-4, 1e-3)
 """Initial scales ω: from where the first step decides to where the initial weights do."""
 FULL_DIMENSION_SEEDS = 2
-MAPS = (1, 2, 4, 15, STEPS)
+MAPS = (1, 2, 4, 15, 100)
 
 
 def claims(settings: Settings) -> list[Claim]:
@@ -141,19 +140,20 @@ def measure(
     """Train a network a seed and initial scale, in the span; a few in full dimension."""
     import xarray as xr
 
-    few = list(seeds)[: settings.grokking_seeds]
+    g = settings.grokking
+    few = list(seeds)[: g.seeds]
     progress.stage("grokking", len(few) * len(SCALES))
-    problems = [_problem(seed) for seed in few]
+    problems = [_problem(g, seed) for seed in few]
     runs = fc.ensemble(
         [
-            _net(train.d, scale, seed)
+            _net(g, train.d, scale, seed)
             for scale in SCALES
             for seed, (train, _) in zip(few, problems, strict=True)
         ],
         [train for _ in SCALES for train, _ in problems],
         evaluate=[{"test": test} for _ in SCALES for _, test in problems],
         observe=["accuracy", "clean_accuracy", "loss"],
-        **_descent(),
+        **_descent(g),
     )
     progress.advance(len(few) * len(SCALES))
     history = runs.history.drop_vars(["status"])
@@ -174,25 +174,25 @@ def measure(
     progress.stage("grokking, in all dimensions", len(whole))
     in_full, seconds = [], []
     for seed in whole:
-        accuracy, elapsed = _in_full_dimension(seed)
+        accuracy, elapsed = _in_full_dimension(g, seed)
         in_full.append(accuracy)
         seconds.append(elapsed)
         progress.advance()
 
     samples = _samples(data)
     samples["grokking_test_full"] = in_full
-    maps = _maps(few[0])
+    maps = _maps(g, few[0])
     return Part(
         findings=judged(stated, samples),
         figures=[
             Figure(
                 "grokking",
                 "Fitted at once, understood later",
-                f"n = {N}, d = {D}, |μ| = {NORM:g}, m = {WIDTH}, {NOISE:.0%} of labels wrong. Left: accuracy on given "
-                "training labels (dashed) and on clean test labels (solid), from initial scales ω; mean over "
-                f"{len(few)} seeds. Right: the step at which the test accuracy reaches 0.9, a point a seed, against "
-                "the steps in which a sample's own pull outgrows the initial weights; dashed: equal.",
-                lambda: _draw(data),
+                f"n = {g.n}, d = {g.d}, |μ| = {g.mean_norm:g}, m = {g.width}, {g.label_noise:.0%} of labels wrong. "
+                "Left: accuracy on given training labels (dashed) and on clean test labels (solid), from initial "
+                f"scales ω; mean over {len(few)} seeds. Right: the step at which test accuracy reaches 0.9, a point "
+                "a seed, against the steps in which a sample's own pull outgrows the initial weights; dashed: equal.",
+                lambda: _draw(g, data),
             ),
             Figure(
                 "grokking-maps",
@@ -200,66 +200,66 @@ def measure(
                 "Sign and size of f on the plane of μ1 (across) and μ2 (up), in units of |μ|, with the training "
                 f"samples' projections by their given labels; steps {', '.join(map(str, MAPS))} of seed {few[0]}. "
                 "The first step leaves traces of noise here, where samples have none; the four sectors come after it.",
-                lambda: _draw_maps(maps.train, maps.nets),
+                lambda: _draw_maps(g, maps.train, maps.nets),
             ),
         ],
         data={"grokking": data},
         notes=[
-            f"Grokking: {STEPS} steps at n = {N}, d = {D}, m = {WIDTH} took {maps.seconds:.2f} s in coordinates of the "
-            f"span of the samples, where outputs have the same law; in all dimensions, as {len(whole)} seeds are run, "
-            f"{min(seconds):.2f} s, most of it for the first Gram matrices and for hashes of the data."
+            f"Grokking: {g.steps} steps at n = {g.n}, d = {g.d}, m = {g.width} took {maps.seconds:.2f} s in "
+            f"coordinates of their span, where outputs have the same law; in all dimensions, as {len(whole)} "
+            f"seeds are run, {min(seconds):.2f} s, most of it for the first Gram matrices and for hashes of the data."
         ],
     )
 
 
-def _descent() -> dict[str, Any]:
-    record = sorted({*range(21), *np.geomspace(20, STEPS, 25).astype(int).tolist(), *MAPS, 100})
+def _descent(g: Grokking) -> dict[str, Any]:
+    record = sorted({*range(21), *np.geomspace(20, g.steps, 25).astype(int).tolist(), *MAPS})
     return {
         "loss": "logistic",
-        "step_size": STEP_SIZE,
-        "steps": STEPS,
+        "step_size": g.step_size,
+        "steps": g.steps,
         "train": ("W",),
         "record": fc.Recording.at_steps(record),
     }
 
 
-def _problem(seed: int) -> tuple[fc.Dataset, fc.Dataset]:
+def _problem(g: Grokking, seed: int) -> tuple[fc.Dataset, fc.Dataset]:
     return fc.data.xor_clusters_in_span(
-        N,
-        N_TEST,
-        D,
+        g.n,
+        g.n_test,
+        g.d,
         1.0,
-        NOISE,
+        g.label_noise,
         seed=child(seed, 4, 0),
-        mean_norm=NORM,
+        mean_norm=g.mean_norm,
         sizes="balanced",
         noise="exact",
     )
 
 
-def _net(dim: int, scale: float, seed: int) -> fc.TwoLayerNet:
-    return fc.TwoLayerNet.gaussian(WIDTH, dim, scale, head="alternating", seed=child(seed, 4, 1))
+def _net(g: Grokking, dim: int, scale: float, seed: int) -> fc.TwoLayerNet:
+    return fc.TwoLayerNet.gaussian(g.width, dim, scale, head="alternating", seed=child(seed, 4, 1))
 
 
-def _in_full_dimension(seed: int) -> tuple[float, float]:
+def _in_full_dimension(g: Grokking, seed: int) -> tuple[float, float]:
     """Return the clean test accuracy at step 8, and the seconds that the descent took."""
     train, test = (
         fc.data.xor_clusters(
             size,
-            D,
+            g.d,
             1.0,
-            NOISE,
+            g.label_noise,
             seed=child(seed, 4, 2 + k),
-            mean_norm=NORM,
+            mean_norm=g.mean_norm,
             sizes="balanced",
             noise="exact",
         )
-        for k, size in enumerate((N, N_TEST // 2))
+        for k, size in enumerate((g.n, g.n_test // 2))
     )
-    net = _net(D, SCALE, seed)
+    net = _net(g, g.d, SCALE, seed)
     began = time.perf_counter()
     outcome = fc.descend(
-        net, train, evaluate={"test": test}, observe=["clean_accuracy"], **_descent()
+        net, train, evaluate={"test": test}, observe=["clean_accuracy"], **_descent(g)
     )
     elapsed = time.perf_counter() - began
     accuracy = outcome.history["clean_accuracy"].sel(split="test")
@@ -314,10 +314,10 @@ class _Maps:
     seconds: float
 
 
-def _maps(seed: int) -> _Maps:
-    train, test = _problem(seed)
-    net = _net(train.d, SCALE, seed)
-    options = _descent() | {"record": fc.Recording.at_steps(MAPS)}
+def _maps(g: Grokking, seed: int) -> _Maps:
+    train, test = _problem(g, seed)
+    net = _net(g, train.d, SCALE, seed)
+    options = _descent(g) | {"record": fc.Recording.at_steps(MAPS)}
     began = time.perf_counter()
     run = fc.descend(net, train, observe=["weights"], evaluate={"test": test}, **options)
     seconds = time.perf_counter() - began
@@ -326,7 +326,7 @@ def _maps(seed: int) -> _Maps:
     return _Maps(train, nets, seconds)
 
 
-def _draw(data: xr.Dataset) -> matplotlib.figure.Figure:
+def _draw(g: Grokking, data: xr.Dataset) -> matplotlib.figure.Figure:
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(11.4, 3.8))
@@ -337,7 +337,7 @@ def _draw(data: xr.Dataset) -> matplotlib.figure.Figure:
         train = data["accuracy"].sel(split="train", scale=scale)
         left.plot(steps + 1, test.mean("seed"), color=f"C{k}", label=f"{scale:g}")
         left.plot(steps + 1, train.mean("seed"), "--", color=f"C{k}", lw=1)
-        wait = theory.initialisation_steps(N, D, WIDTH, scale, step_size=STEP_SIZE)
+        wait = theory.initialisation_steps(g.n, g.d, g.width, scale, step_size=g.step_size)
         reached = _reached(test.values, steps)
         right.plot(np.full(len(reached), wait), reached, "o", mfc="none", color=f"C{k}")
     left.set(xscale="log", xlabel="step + 1", ylabel="accuracy", ylim=(0.4, 1.02))
@@ -349,19 +349,21 @@ def _draw(data: xr.Dataset) -> matplotlib.figure.Figure:
         yscale="log",
         xlabel="2nω√m/(α√d)",
         ylabel="step of test accuracy 0.9",
-        ylim=(1, STEPS),
+        ylim=(1, g.steps),
     )
     return canvas
 
 
-def _draw_maps(train: fc.Dataset, nets: dict[int, fc.TwoLayerNet]) -> matplotlib.figure.Figure:
+def _draw_maps(
+    g: Grokking, train: fc.Dataset, nets: dict[int, fc.TwoLayerNet]
+) -> matplotlib.figure.Figure:
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(11.4, 2.8))
     reach = np.linspace(-1.5, 1.5, 121)
     across, up = np.meshgrid(reach, reach)
     plane = np.zeros((across.size, train.d))
-    plane[:, 0], plane[:, 1] = NORM * across.ravel(), NORM * up.ravel()
+    plane[:, 0], plane[:, 1] = g.mean_norm * across.ravel(), g.mean_norm * up.ravel()
     for axes, (step, net) in zip(canvas.subplots(1, len(nets)), nets.items(), strict=True):
         f = net(plane).reshape(across.shape)
         extent = (-1.5, 1.5, -1.5, 1.5)
@@ -370,7 +372,7 @@ def _draw_maps(train: fc.Dataset, nets: dict[int, fc.TwoLayerNet]) -> matplotlib
         )
         axes.contour(across, up, f, [0.0], colors="black", linewidths=0.8)
         for label, mark in ((1, "C0o"), (-1, "C1s")):
-            seen = train.x[train.y == label, :2] / NORM
+            seen = train.x[train.y == label, :2] / g.mean_norm
             axes.plot(seen[:, 0], seen[:, 1], mark, ms=2, mec="white", mew=0.3)
         axes.set(title=f"step {step}", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
         axes.grid(False)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import featcore as fc
 from featcore.experiments.amplification.part import Part, child, judged
-from featcore.experiments.amplification.settings import Settings
+from featcore.experiments.amplification.settings import Phase, Settings
 from featcore.experiments.claims import Claim
 from featcore.experiments.protocol import Figure, Progress
 from featcore.theory import benign_overfitting as theory
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import xarray as xr
 
-N, N_TEST, WIDTH, NOISE, SCALE, STEPS = 100, 200, 200, 0.1, 1e-7, 100
-STEP_TIMES_D = 40.0
-"""α·d: outputs on the training samples grow at one rate at all dimensions (α = 1e-3 at d = 40 000)."""
-DIMENSIONS, NORMS = (1e3, 4e4), (2.0, 40.0)
 LEVEL = 0.75
 
 
-def axes(points: int) -> tuple[list[int], list[float]]:
+def axes(s: Phase) -> tuple[list[int], list[float]]:
     """Return the dimensions and the norms of the diagram, evenly in their logarithms."""
-    dimensions = [round(value) for value in np.geomspace(*DIMENSIONS, points)]
-    return dimensions, [float(value) for value in np.geomspace(*NORMS, points)]
+    dimensions = [round(value) for value in np.geomspace(*s.dimensions, s.points)]
+    return dimensions, [float(value) for value in np.geomspace(*s.norms, s.points)]
 
 
 def claims(settings: Settings) -> list[Claim]:
@@ -87,12 +83,13 @@ def measure(
     """Train a network a point and seed."""
     import xarray as xr
 
-    few = list(seeds)[: settings.phase_seeds]
-    dimensions, norms = axes(settings.phase_points)
+    s = settings.phase
+    few = list(seeds)[: s.seeds]
+    dimensions, norms = axes(s)
     found = np.full((2, len(few), len(dimensions), len(norms)), np.nan)
     progress.stage("phase diagram", len(few) * len(dimensions) * len(norms))
     for k, d in enumerate(dimensions):
-        found[:, :, k, :] = _accuracies(d, norms, few)
+        found[:, :, k, :] = _accuracies(s, d, norms, few)
         progress.advance(len(few) * len(norms))
     data = xr.Dataset(
         {
@@ -102,8 +99,8 @@ def measure(
         coords={"seed": few, "d": dimensions, "norm": norms},
     )
     boundary = np.array([[_boundary(row, norms) for row in each] for each in found[1]])
-    near = theory.cluster_pull(N, np.array(dimensions)[:, None], np.array(norms)) < 0.25
-    near &= np.array(dimensions)[:, None] >= N**2
+    near = theory.cluster_pull(s.n, np.array(dimensions)[:, None], np.array(norms)) < 0.25
+    near &= np.array(dimensions)[:, None] >= s.n**2
     samples = {
         "phase_exponent": [_slope(dimensions, line) for line in boundary],
         "phase_short": found[1, :, -1, 0].tolist(),
@@ -116,11 +113,11 @@ def measure(
             Figure(
                 "phase-diagram",
                 "Where overfitting is benign",
-                f"Accuracy after {STEPS} steps over dimension and length of the means, n = {N}, m = {WIDTH}, "
-                f"{NOISE:.0%} of labels wrong; mean over {len(few)} seeds. Left: clean test labels, with the contour "
-                "of 3/4; dashed: |μ| ∝ d^(1/4) and d^(1/2). Right: given training labels; dotted: clusters pull as "
-                "much as the sample itself, n|μ|² = 4d.",
-                lambda: _draw(data, boundary),
+                f"Accuracy after {s.steps} steps over dimension and length of the means, n = {s.n}, m = {s.width}, "
+                f"{s.label_noise:.0%} of labels wrong; mean over {len(few)} seeds. Left: clean test labels, with the "
+                "contour of 3/4; dashed: |μ| ∝ d^(1/4) and d^(1/2). Right: given training labels; dotted: clusters "
+                "pull as much as the sample itself, n|μ|² = 4d.",
+                lambda: _draw(s, data, boundary),
             )
         ],
         data={"phase-diagram": data},
@@ -131,18 +128,20 @@ def measure(
     )
 
 
-def _accuracies(d: int, norms: Sequence[float], seeds: Sequence[int]) -> NDArray[np.float64]:
+def _accuracies(
+    s: Phase, d: int, norms: Sequence[float], seeds: Sequence[int]
+) -> NDArray[np.float64]:
     """Return the training and the clean test accuracy at the end, shape (2, seeds, norms).
 
     Data are drawn in coordinates of their span, with the same noise at every norm: nothing is of size d.
     """
     pairs = [
         fc.data.xor_clusters_in_span(
-            N,
-            N_TEST,
+            s.n,
+            s.n_test,
             d,
             1.0,
-            NOISE,
+            s.label_noise,
             seed=child(seed, 5, 0),
             mean_norm=norm,
             sizes="balanced",
@@ -153,7 +152,7 @@ def _accuracies(d: int, norms: Sequence[float], seeds: Sequence[int]) -> NDArray
     ]
     starts = [
         fc.TwoLayerNet.gaussian(
-            WIDTH, pairs[0][0].d, SCALE, head="alternating", seed=child(seed, 5, 1)
+            s.width, pairs[0][0].d, s.scale, head="alternating", seed=child(seed, 5, 1)
         )
         for seed in seeds
     ]
@@ -161,12 +160,12 @@ def _accuracies(d: int, norms: Sequence[float], seeds: Sequence[int]) -> NDArray
         [net for net in starts for _ in norms],
         [train for train, _ in pairs],
         "logistic",
-        step_size=STEP_TIMES_D / d,
-        steps=STEPS,
+        step_size=s.step_size_times_d / d,
+        steps=s.steps,
         train=("W",),
         evaluate=[{"test": test} for _, test in pairs],
         observe=["accuracy", "clean_accuracy"],
-        record=fc.Recording.at_steps([STEPS]),
+        record=fc.Recording.at_steps([s.steps]),
     )
     end = runs.history.isel(time=-1)
     both = (end.accuracy.sel(split="train"), end.clean_accuracy.sel(split="test"))
@@ -190,7 +189,7 @@ def _slope(dimensions: Sequence[int], boundary: NDArray[np.float64]) -> float:
     return float(np.polyfit(np.log(np.array(dimensions)[there]), np.log(boundary[there]), 1)[0])
 
 
-def _draw(data: xr.Dataset, boundary: NDArray[np.float64]) -> matplotlib.figure.Figure:
+def _draw(s: Phase, data: xr.Dataset, boundary: NDArray[np.float64]) -> matplotlib.figure.Figure:
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(11.4, 4.0))
@@ -215,7 +214,7 @@ def _draw(data: xr.Dataset, boundary: NDArray[np.float64]) -> matplotlib.figure.
                 line = middle * centre**0.375 * (dimensions / centre) ** power
                 ax.plot(dimensions, line, "--", color="black", lw=1)
         else:
-            ax.plot(dimensions, np.sqrt(4.0 * dimensions / N), ":", color="black", lw=1.2)
+            ax.plot(dimensions, np.sqrt(4.0 * dimensions / s.n), ":", color="black", lw=1.2)
         ax.set(xscale="log", yscale="log", xlabel="d", title=title, ylim=(norms[0], norms[-1]))
         ax.grid(False)
     canvas.axes[0].set_ylabel("|μ|")

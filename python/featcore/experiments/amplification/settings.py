@@ -3,9 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import pydantic
+
+
+class Grokking(pydantic.BaseModel):
+    """The part with few samples in very high dimension; clusters are balanced, flips exact."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    n: pydantic.PositiveInt = 200
+    n_test: Annotated[int, pydantic.Field(ge=2)] = 400
+    d: pydantic.PositiveInt = 40_000
+    mean_norm: pydantic.PositiveFloat = 28.0
+    label_noise: Annotated[float, pydantic.Field(ge=0.0, lt=0.5)] = 0.1
+    width: pydantic.PositiveInt = 500
+    step_size: pydantic.PositiveFloat = 1e-3
+    steps: Annotated[int, pydantic.Field(ge=100)] = 200
+    seeds: Annotated[int, pydantic.Field(ge=2)] = 8
+
+    @pydantic.model_validator(mode="after")
+    def _spans_less(self) -> Grokking:
+        return _spanning(self, self.d)
+
+
+class Phase(pydantic.BaseModel):
+    """The phase diagram over dimension and length of the means."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    n: pydantic.PositiveInt = 100
+    n_test: Annotated[int, pydantic.Field(ge=2)] = 200
+    dimensions: tuple[pydantic.PositiveInt, pydantic.PositiveInt] = (1000, 40_000)
+    norms: tuple[pydantic.PositiveFloat, pydantic.PositiveFloat] = (2.0, 40.0)
+    label_noise: Annotated[float, pydantic.Field(ge=0.0, lt=0.5)] = 0.1
+    width: pydantic.PositiveInt = 200
+    scale: pydantic.PositiveFloat = 1e-7
+    step_size_times_d: pydantic.PositiveFloat = 40.0
+    """Outputs on the training samples grow at one rate at all dimensions."""
+    steps: pydantic.PositiveInt = 100
+    points: Annotated[int, pydantic.Field(ge=4)] = 12
+    """Values of the dimension, and of the norm, evenly in their logarithms."""
+    seeds: Annotated[int, pydantic.Field(ge=2)] = 2
+
+    @pydantic.model_validator(mode="after")
+    def _spans_less(self) -> Phase:
+        return _spanning(self, self.dimensions[0])
+
+
+_Part = TypeVar("_Part", Grokking, Phase)
+
+
+def _spanning(part: _Part, d: int) -> _Part:
+    if d < part.n + part.n_test + 2:
+        raise ValueError(
+            f"n={part.n} and n_test={part.n_test} samples and two means span more than the dimension {d}; "
+            "lower them, or raise the dimension"
+        )
+    return part
 
 
 class Settings(pydantic.BaseModel):
@@ -28,10 +84,8 @@ class Settings(pydantic.BaseModel):
     grid_seeds: int = pydantic.Field(4, ge=2)
     noise_rates: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
     noise_seeds: int = pydantic.Field(4, ge=2)
-    grokking_seeds: int = pydantic.Field(8, ge=2)
-    phase_points: int = pydantic.Field(12, ge=4)
-    """Values of d, and of |μ|, in the phase diagram."""
-    phase_seeds: int = pydantic.Field(2, ge=2)
+    grokking: Grokking = Grokking()
+    phase: Phase = Phase()
 
     @pydantic.field_validator("noise_rates")
     @classmethod
@@ -51,8 +105,8 @@ def quick() -> Mapping[str, Any]:
         "grid_points": 3,
         "noise_rates": (0.05, 0.1, 0.2, 0.4),
         "noise_seeds": 2,
-        "grokking_seeds": 4,
-        "phase_points": 6,
+        "grokking": {"seeds": 4},
+        "phase": {"points": 6},
     }
 
 
@@ -63,6 +117,5 @@ def full() -> Mapping[str, Any]:
         "grid_seeds": 8,
         "noise_rates": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4),
         "noise_seeds": 8,
-        "phase_points": 20,
-        "phase_seeds": 4,
+        "phase": {"points": 20, "seeds": 4},
     }
