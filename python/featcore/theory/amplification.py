@@ -275,8 +275,8 @@ def balance_cosine(
     Derived here, for neurons that point at ±μ1. This is where they would come to rest if nothing else moved. While they
     grow they are behind: at rate c ∝ t by a relative 1/(1 + √(2/π) R/σ), more while r falls; networks were at 0.72 ±
     0.05 and 0.70 ± 0.05 of it at steps 40 and 60 of n = 1000, d = 20, m = 100 (seeds 7300 to 7359). Premise: a width
-    so large that ±μ2 carry equal outputs: unequal numbers of neurons on them, a relative 2/√m, make unequal residuals,
-    and their (σ/R)·√(2/π) s(1-s) F/(r√m)-like part does not fall with n.
+    so large that ±μ2 carry equal outputs. Unequal numbers of neurons on them hold a neuron as well, by
+    (σ/R)·√2 s(1-s)F/(r√m) with s = 1/(1+e^F), which does not fall with n: at m = 100 and F = 0.7 as much again.
 
     Examples
     --------

@@ -55,8 +55,8 @@ def first_output(x: ArrayLike, train_x: ArrayLike, train_y: ArrayLike, step_size
     Notes
     -----
     Derived here. Premises: initial weights so small that their part in z is negligible after a step
-    (`initialisation_steps` well below 1); the width in the thousands for test samples (there a relative 1/√m of the
-    random halves remains, beside a sum that is itself random); labels that sum to 0 with the clusters.
+    (`initialisation_steps` well below 1); clusters of equal size; a large width (a relative 1/√m remains of the
+    random halves, which on new samples competes with a sum that is random, too).
 
     Examples
     --------
