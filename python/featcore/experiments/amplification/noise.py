@@ -54,14 +54,15 @@ def claims(settings: Settings) -> list[Claim]:
         ),
         Claim(
             key="aimed_below",
-            sentence="Noise of rate 0.1 aimed at one cluster (40 % of it) does no harm: clean test error.",
+            sentence="Noise of rate 0.05 aimed at one cluster (20 % of it) does no harm: clean test error.",
             source="derived",
             reference="docs/derivations.md: each feature grows with the right sign while less than half of its "
-            "cluster is flipped, a rate of 1/8; 0.02 for finite n",
+            "cluster is flipped, a rate of 1/8; 0.02 for finite n. Before, the claim was of rate 0.1, and seeds 0 to 3 "
+            "with 0.024 ± 0.004 passed by their standard error only: near 1/8 a finite sample decides",
             predicted=oracle,
             relation="at_most",
             bias=0.02,
-            resolution=0.05,
+            resolution=0.02,
         ),
         Claim(
             key="aimed_above",
@@ -262,7 +263,7 @@ def _samples(s: Settings, data: xr.Dataset) -> dict[str, list[float]]:
 
     return {
         "noise_rates": np.abs(uniform - predicted[:, None]).max(axis=0).tolist(),
-        "aimed_below": at("cluster", 0.1),
+        "aimed_below": at("cluster", 0.05),
         "aimed_above": at("cluster", 0.2),
         "adversary_below": at("adversary", 0.05),
         "adversary_above": at("adversary", 0.2),

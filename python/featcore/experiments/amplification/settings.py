@@ -90,9 +90,9 @@ class Settings(pydantic.BaseModel):
     @pydantic.field_validator("noise_rates")
     @classmethod
     def _below_one_half(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        if not {0.05, 0.1, 0.2} <= set(rates) or not all(0 <= rate < 0.5 for rate in rates):
+        if not {0.05, 0.2} <= set(rates) or not all(0 <= rate < 0.5 for rate in rates):
             raise ValueError(
-                f"noise_rates={rates} must lie in [0, 0.5) and have 0.05, 0.1 and 0.2, of which claims are made"
+                f"noise_rates={rates} must lie in [0, 0.5) and have 0.05 and 0.2, of which claims are made"
             )
         return tuple(sorted(rates))
 
