@@ -110,6 +110,9 @@ def build_app() -> "typer.Typer":
         quick: Annotated[
             bool, typer.Option("--quick", help="Smaller settings and fewer seeds.")
         ] = False,
+        full: Annotated[
+            bool, typer.Option("--full", help="Finer grids and phase diagrams; takes minutes.")
+        ] = False,
         data: Annotated[
             Path | None,
             typer.Option(metavar="DIR", help="Folder with the files of MNIST, for alignment."),
@@ -122,7 +125,7 @@ def build_app() -> "typer.Typer":
         """
         try:
             plans = [
-                _plan(name, seeds, fresh_seeds, quick, data)
+                _plan(name, seeds, fresh_seeds, _size(quick, full), data)
                 for name in _chosen(names or [], with_data=data is not None)
             ]
             _prepare(out)
@@ -236,7 +239,13 @@ def _takes_data(name: str) -> bool:
     return "data" in experiments.get(name).Settings.model_fields
 
 
-def _plan(name: str, seeds: str | None, fresh: bool, quick: bool, data: Path | None) -> _Plan:
+def _size(quick: bool, full: bool) -> str:
+    if quick and full:
+        raise _ArgumentError("--full", "--quick asks for the opposite; leave one of them out")
+    return "quick" if quick else "full" if full else "default"
+
+
+def _plan(name: str, seeds: str | None, fresh: bool, size: str, data: Path | None) -> _Plan:
     import pydantic
 
     from featcore import experiments
@@ -245,13 +254,17 @@ def _plan(name: str, seeds: str | None, fresh: bool, quick: bool, data: Path | N
     experiment = experiments.get(name)
     chosen = _parse_seeds(seeds)
     if chosen is None:
+        quick = size == "quick"
         chosen = list(range(experiment.quick_seeds if quick else experiment.default_seeds))
     if fresh:
         if chosen != list(range(len(chosen))):
             raise _ArgumentError("--seeds", "say how many with --fresh-seeds, not which")
         chosen = fresh_seeds(len(chosen))
-    arguments: dict[str, Any] = dict(experiment.quick()) if quick else {}
-    options = ["--quick"] if quick else []
+    arguments: dict[str, Any] = {}
+    options: list[str] = []
+    if size != "default":
+        arguments |= experiment.quick() if size == "quick" else experiment.full()
+        options.append(f"--{size}")
     if data is not None and _takes_data(name):
         if not os.path.isdir(data):  # Path.is_dir raises where it may not look
             raise _ArgumentError("--data", f"{os.fspath(data)!r} is no folder")

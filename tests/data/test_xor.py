@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcore.data import xor_clusters
+from featcore.data._laws import LAWS
 from featcore.data.xor import _orthonormal_pair
 
 BASE = {"n": 400, "d": 5, "cluster_std": 0.3}
@@ -48,7 +49,17 @@ def test_without_spread_samples_are_the_four_means():
 # Fourth and eighth moments of a coordinate of unit variance.
 @pytest.mark.parametrize(
     ("cluster", "fourth", "eighth"),
-    [("gaussian", 3.0, 105.0), ("laplace", 6.0, 2520.0), ("uniform", 1.8, 9.0)],
+    [
+        ("gaussian", 3.0, 105.0),
+        ("laplace", 6.0, 2520.0),
+        ("uniform", 1.8, 9.0),
+        # E z⁴ = 7π⁴/15 and E z⁸ = 127π⁸/15 of the logistic law, over powers of its variance π²/3
+        ("logistic", 4.2, 127 * 81 / 15),
+        # central moments of the exponential law: the subfactorials of 4 and 8
+        ("exponential", 9.0, 14833.0),
+        # a coordinate of the ball of radius √6 in 4 dimensions: 3·6²/(4·6) · 4/8, 105·6⁴/(4·6·8·10) · 4/12
+        ("ball", 2.25, 23.625),
+    ],
 )
 def test_moments_within_five_standard_errors(cluster, fourth, eighth):
     n, d, std = 200_000, 4, 0.7
@@ -60,6 +71,22 @@ def test_moments_within_five_standard_errors(cluster, fourth, eighth):
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0.0, atol=5 / n**0.5)
     error = math.sqrt((eighth - fourth**2) / (n * d))
     assert np.mean(z**4) == pytest.approx(fourth, abs=5 * error)
+
+
+@pytest.mark.parametrize("cluster", sorted(LAWS))
+def test_all_but_one_law_are_symmetric(cluster):
+    z = xor_clusters(50_000, 4, 1.0, cluster=cluster, seed=3, means=1e-9 * np.eye(2, 4)).x
+    error = np.std(z**3) / math.sqrt(z.size)
+    assert np.mean(z**3) == pytest.approx(2.0 if cluster == "exponential" else 0.0, abs=5 * error)
+
+
+def test_the_ball_is_isotropic_and_bounded():
+    # its coordinates depend on each other: E z1² z2² is a third of E z1⁴
+    z = xor_clusters(100_000, 5, 1.0, cluster="ball", seed=4, means=1e-9 * np.eye(2, 5)).x
+    assert np.linalg.norm(z, axis=1).max() <= math.sqrt(7.0) * (1 + 1e-8)
+    assert np.mean(z[:, 0] ** 2 * z[:, 3] ** 2) == pytest.approx(7 / 9, abs=0.02)
+    turned = z @ np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
+    assert np.mean(turned[:, 0] ** 4) == pytest.approx(np.mean(z[:, 0] ** 4), rel=0.03)
 
 
 def test_clusters_are_drawn_uniformly():

@@ -50,6 +50,7 @@ def experiment(name, settings_class=Settings, measured=1.0, interrupt=None):
     module.name, module.title = name, f"The experiment {name}"
     module.Settings, module.default_seeds, module.quick_seeds = settings_class, 4, 2
     module.quick = lambda: {"steps": 10}
+    module.full = lambda: {"steps": 1000}
     module.calls = []
 
     def run(settings, *, seeds, progress):
@@ -146,6 +147,23 @@ def test_quick_reduces_settings_and_seeds(run):
     assert "reproduce first --seeds 2 --quick" in Path("featcore-report/report.html").read_text(
         "utf-8"
     )
+
+
+def test_full_enlarges_settings(run):
+    first = experiment("first")
+    assert run("reproduce", "--full", over=[first]).exit_code == 0
+    assert first.calls == [(Settings(steps=1000), [0, 1, 2, 3])]
+    assert "reproduce first --seeds 4 --full" in Path("featcore-report/report.html").read_text(
+        "utf-8"
+    )
+
+
+def test_quick_and_full_exclude_each_other(run):
+    first = experiment("first")
+    done = run("reproduce", "--full", "--quick", over=[first])
+    assert done.exit_code == 2
+    assert "--quick asks for the opposite" in done.output
+    assert first.calls == []
 
 
 def test_fresh_seeds_are_shown_and_can_be_repeated(run):

@@ -98,6 +98,13 @@ def result(name="fake", **changes):
     return ExperimentResult(**(parts | changes))
 
 
+def test_settings_within_settings_are_listed(tmp_path):
+    nested = {"steps": 300, "phase": {"points": 20, "norms": [2.0, 40.0]}}
+    page = write([result(settings=nested)], tmp_path).html.read_text("utf-8")
+    assert "<dt>phase</dt><dd>points 20, norms [2.0, 40.0]</dd>" in page
+    assert "<dt>steps</dt><dd>300</dd>" in page
+
+
 def test_everything_is_written_and_reads_back(tmp_path):
     paths = write([result()], tmp_path / "a" / "b", commands={"fake": "featcore reproduce fake"})
     assert paths.folder == tmp_path / "a" / "b"

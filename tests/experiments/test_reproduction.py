@@ -13,6 +13,7 @@ pytest.importorskip("pydantic")
 pytest.importorskip("sklearn")
 
 from featcore.experiments import alignment, amplification
+from featcore.experiments.amplification import clusters
 from featcore.report.progress import Silent
 
 MNIST = Path(
@@ -44,9 +45,11 @@ def test_two_points_reach_the_losses_of_the_paper(figure: str) -> None:
 
 def test_amplification_claims_hold_on_other_seeds() -> None:
     settings = amplification.Settings()
-    result = amplification.run(settings, seeds=range(500, 506), progress=Silent())
-    assert {f.claim.key: f.verdict for f in result.findings if f.verdict == "fails"} == {}
-    samples = {f.claim.key: f.samples for f in result.findings}
+    part = clusters.measure(
+        settings, clusters.claims(settings), seeds=range(500, 506), progress=Silent()
+    )
+    assert {f.claim.key: f.verdict for f in part.findings if f.verdict == "fails"} == {}
+    samples = {f.claim.key: f.samples for f in part.findings}
     assert min(samples["clean_accuracy_end"]) >= 0.99
     assert np.mean(samples["clean_accuracy_2"]) >= 0.99
     assert np.mean(samples["cosine_10"]) == pytest.approx(0.64, rel=0.1)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from featcore.theory import _mean_field
 from featcore.theory import amplification as theory
 
 DEFAULTS = {
@@ -295,8 +296,8 @@ def test_mean_field_one_step_is_a_step_of_the_population_gradient():
 def test_mean_field_quadrature_has_converged(d, tolerance, monkeypatch):
     setting = {**DEFAULTS, "d": d, "step_size": 0.2}
     coarse = theory.mean_field(40, **setting)
-    monkeypatch.setattr(theory, "_NODES", 90)
-    monkeypatch.setattr(theory, "_RADIAL_NODES", 20)
+    monkeypatch.setattr(_mean_field, "_NODES", 90)
+    monkeypatch.setattr(_mean_field, "_RADIAL_NODES", 20)
     fine = theory.mean_field(40, **setting)
     for name in ("cos_mu1", "cos_mu2", "output"):
         np.testing.assert_allclose(getattr(coarse, name), getattr(fine, name), atol=tolerance)

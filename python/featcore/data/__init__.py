@@ -1,20 +1,25 @@
 """Datasets: generators and loaders, a file a family."""
 
+from featcore.data.corruption import corrupt, feature_growth
 from featcore.data.dataset import Dataset
 from featcore.data.digits import digits
 from featcore.data.idx import idx, read_idx
 from featcore.data.orthogonal import fan, orthogonally_separable, two_points
 from featcore.data.split import train_test_split
 from featcore.data.xor import xor_clusters
+from featcore.data.xor_span import xor_clusters_in_span
 
 __all__ = [
     "Dataset",
+    "corrupt",
     "digits",
     "fan",
+    "feature_growth",
     "idx",
     "orthogonally_separable",
     "read_idx",
     "train_test_split",
     "two_points",
     "xor_clusters",
+    "xor_clusters_in_span",
 ]

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from featcore._seeds import Seed, describe, stream
 from featcore._validation import choice, float_array, integer, real
+from featcore.data._laws import LAWS
+from featcore.data.corruption import aimed, at_random, by_margin, margins, unit_rows
 from featcore.data.dataset import Dataset
 
 _Array = NDArray[np.float64]
 
-# Laws of one coordinate with mean zero and variance one.
-_CLUSTERS: dict[str, Callable[[np.random.Generator, tuple[int, int]], _Array]] = {
-    "gaussian": lambda rng, shape: rng.standard_normal(shape),
-    "laplace": lambda rng, shape: rng.laplace(scale=math.sqrt(0.5), size=shape),
-    "uniform": lambda rng, shape: rng.uniform(-math.sqrt(3.0), math.sqrt(3.0), size=shape),
-}
 _MARGINS = ("smallest_margin", "largest_margin")
 _MAX_COSINE = 1e-6  # of given means: room for the rounding of float32
 
@@ -44,8 +37,8 @@ def xor_clusters(
 ) -> Dataset:
     """Return samples of four clusters at +μ1, -μ1 (label +1) and +μ2, -μ2 (label -1), μ1 ⊥ μ2.
 
-    A sample is x = ±μ_k + cluster_std·z, where the entries of z are independent with mean zero and
-    variance one. The points do not depend on the label noise, and `dtype` changes nothing but
+    A sample is x = ±μ_k + cluster_std·z, where z has mean zero, unit covariance and a log-concave
+    density. The points do not depend on the label noise, and `dtype` changes nothing but
     their rounding.
 
     Parameters
@@ -66,12 +59,14 @@ def xor_clusters(
     orientation : {"axes", "random"}
         μ1, μ2 along the first two axes, or a uniformly random orthogonal pair. The law of z is
         not rotated.
-    cluster : {"gaussian", "laplace", "uniform"}
-        Law of the entries of z.
+    cluster : {"gaussian", "laplace", "uniform", "logistic", "exponential", "ball"}
+        Law of z: of its entries, which are independent ("exponential": less their mean of 1, so that
+        z and -z differ in law); or uniform in the ball of radius √(d+2).
     sizes : {"drawn", "balanced"}
         Each sample's cluster is drawn, or the cluster sizes differ by at most one.
     noise : {"drawn", "exact"}
-        Flips are independent, or their number in each cluster is label_noise·size, rounded.
+        Flips are independent, or their number in each cluster is label_noise·size, rounded. (`corrupt` knows more
+        kinds.)
     target : int or {"smallest_margin", "largest_margin"}, optional
         Where the flips go. None: everywhere. One of the clusters 0 … 3, in the order +μ1, -μ1, +μ2,
         -μ2: all there, so that its own rate is label_noise·n/size. A margin: to the points where
@@ -106,7 +101,7 @@ def xor_clusters(
     label_noise = real("label_noise", label_noise, least=0.0, most=1.0)
     mean_norm = real("mean_norm", mean_norm, above=0.0)
     choice("orientation", orientation, ("axes", "random"))
-    choice("cluster", cluster, _CLUSTERS)
+    choice("cluster", cluster, LAWS)
     choice("sizes", sizes, ("drawn", "balanced"))
     choice("noise", noise, ("drawn", "exact"))
     if isinstance(target, str):
@@ -116,8 +111,8 @@ def xor_clusters(
 
     # In this order, so that sizes and orientation do not change z.
     rng = stream(seed, "data")
-    x = _CLUSTERS[cluster](rng, (n, d))
-    index = _cluster_index(rng, n, sizes)
+    x = LAWS[cluster](rng, (n, d))
+    index = cluster_index(rng, n, sizes)
     if means is not None:
         mu = _given_means(means, d)
     elif orientation == "axes":
@@ -130,13 +125,13 @@ def xor_clusters(
         x[index == k] += mu[k // 2] * (-1) ** k
     clean_y = np.where(index < 2, 1.0, -1.0)
     if isinstance(target, str):
-        along = np.abs(x @ _unit_rows(mu).T)
-        order = np.argsort(clean_y * (along[:, 0] - along[:, 1]), kind="stable")
-        flips = round(label_noise * n)
-        flipped = np.zeros(n, dtype=bool)
-        flipped[order[:flips] if target == "smallest_margin" else order[n - flips :]] = True
+        flipped = by_margin(margins(x, clean_y, mu), round(label_noise * n), target)
     else:
-        flipped = _cluster_flips(stream(seed, "labels"), index, label_noise, noise, target)
+        if target is None:
+            expected = label_noise * np.bincount(index, minlength=4).astype(np.float64)
+        else:
+            expected = aimed(label_noise, index, target, "label_noise", "target")
+        flipped = at_random(stream(seed, "labels"), index, expected, noise == "exact")
 
     return Dataset(
         x,
@@ -166,41 +161,12 @@ def xor_clusters(
     ).astype(dtype)
 
 
-def _cluster_index(rng: np.random.Generator, n: int, sizes: str) -> NDArray[np.int64]:
+def cluster_index(rng: np.random.Generator, n: int, sizes: str) -> NDArray[np.int64]:
+    """Return which cluster each of `n` samples belongs to: 0 … 3 for +μ1, -μ1, +μ2, -μ2."""
     if sizes == "drawn":
         return rng.integers(4, size=n)
     # The inner permutation says which clusters get the n mod 4 samples left over.
     return rng.permutation(rng.permutation(4)[np.arange(n) % 4])
-
-
-def _cluster_flips(
-    rng: np.random.Generator,
-    index: NDArray[np.int64],
-    label_noise: float,
-    noise: str,
-    target: int | None,
-) -> NDArray[np.bool_]:
-    """Return the mask of flips; more noise under the same seed flips a superset."""
-    n = index.size
-    sizes = np.bincount(index, minlength=4)
-    expected = label_noise * sizes
-    if target is not None:
-        expected = np.zeros(4)
-        expected[target] = label_noise * n
-        if expected[target] > sizes[target] * (1.0 + 1e-12):
-            raise ValueError(
-                f"label_noise={label_noise:g} aimed at target={target} needs {expected[target]:g} "
-                f"flips among its {sizes[target]} samples; lower label_noise to at most "
-                f"{sizes[target] / n:g}"
-            )
-    if noise == "drawn":
-        rate = expected / np.maximum(sizes, 1)
-        return np.asarray(rng.random(n) < rate[index])
-    order = rng.permutation(n)
-    flipped = np.zeros(n, dtype=bool)
-    for k in range(4):
-        flipped[order[index[order] == k][: round(expected[k])]] = True
-    return flipped
 
 
 def _given_means(means: ArrayLike, d: int) -> _Array:
@@ -210,7 +176,7 @@ def _given_means(means: ArrayLike, d: int) -> _Array:
     for k in range(2):
         if not mu[k].any():
             raise ValueError(f"means[{k}] is zero; both means must have a positive norm")
-    unit = _unit_rows(mu)
+    unit = unit_rows(mu)
     cosine = float((unit[0] * unit[1]).sum())
     if abs(cosine) > _MAX_COSINE:
         raise ValueError(
@@ -220,19 +186,13 @@ def _given_means(means: ArrayLike, d: int) -> _Array:
     return mu
 
 
-def _unit_rows(array: NDArray[Any]) -> _Array:
-    # Scaled first, so that the squares in the norm can neither overflow nor underflow.
-    scaled = array / np.abs(array).max(axis=1, keepdims=True)
-    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
-
-
 def _orthonormal_pair(rng: np.random.Generator, d: int) -> _Array:
     """Return two rows, uniform among the orthonormal pairs of R^d.
 
     Plain sums and no BLAS, so that the bits do not depend on the processor.
     """
-    pair = _unit_rows(rng.standard_normal((2, d)))
+    pair = unit_rows(rng.standard_normal((2, d)))
     for _ in range(2):  # once loses digits when the two are nearly parallel
         pair[1] -= (pair[0] * pair[1]).sum() * pair[0]
-        pair = _unit_rows(pair)
+        pair = unit_rows(pair)
     return pair

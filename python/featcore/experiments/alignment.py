@@ -83,6 +83,11 @@ def quick() -> Mapping[str, Any]:
     return {"digit_seeds": 2}
 
 
+def full() -> Mapping[str, Any]:
+    """Return what a full run changes: nothing."""
+    return {}
+
+
 @dataclass(frozen=True)
 class _Digits:
     """One pair of digit classes, and how it is trained."""

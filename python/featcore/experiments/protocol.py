@@ -132,6 +132,9 @@ class Experiment(Protocol):
     def quick(self) -> Mapping[str, Any]:
         """Return the arguments of `Settings` that differ from the defaults in a quick run."""
 
+    def full(self) -> Mapping[str, Any]:
+        """Return the arguments of `Settings` that differ from the defaults in a full run."""
+
     def run(self, settings: Any, *, seeds: Sequence[int], progress: Progress) -> ExperimentResult:
         """Measure with every seed and judge the claims, which are built before the first run."""
 

@@ -14,23 +14,31 @@ are in docs/derivations.md. Times are counted in gradient steps, losses in nats.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from featcore._validation import float_array, frozen, integer, real
+from featcore._validation import float_array, integer, real
 from featcore.theory._arrays import any_shape
+from featcore.theory._floors import loss_floor, noisy_error, oracle_error
+from featcore.theory._mean_field import MeanField, half_normal_nodes, mean_field
+from featcore.theory._xor import Array, checked_label_noise, checked_setting, density, standardised
 
-Array = NDArray[np.float64]
-
-_NODES = 32
-"""Quadrature nodes on |c1| and on |c2|."""
-_RADIAL_NODES = 6
-"""Quadrature nodes on |w_perp|."""
-_RANGE = 7.5
-"""|c|/ω beyond which the Gaussian law is cut: 6e-14 of its mass."""
+__all__ = [
+    "MeanField",
+    "amplification_time",
+    "balance_cosine",
+    "growth_per_step",
+    "initial_mean_cosine",
+    "initial_stable_rank",
+    "loss_floor",
+    "mean_field",
+    "noisy_error",
+    "oracle_error",
+    "output_before_saturation",
+    "population_gradient",
+    "useless_projection",
+]
 
 
 def population_gradient(
@@ -89,7 +97,7 @@ def population_gradient(
             f"as rows of shape (2, {neurons.shape[-1]})"
         )
     sigma = real("cluster_std", cluster_std, least=0.0)
-    eta = _label_noise(label_noise)
+    eta = checked_label_noise(label_noise)
 
     # Dividing by the largest entry first keeps the norm of a neuron of size 1e-200 from
     # underflowing.
@@ -98,10 +106,10 @@ def population_gradient(
     length = np.linalg.norm(scaled, axis=-1, keepdims=True)
     u = scaled / np.where(length > 0, length, 1.0)
 
-    t = _standardised(u @ mu.T, sigma)
+    t = standardised(u @ mu.T, sigma)
     gate = erf(t / math.sqrt(2.0))
-    density = _density(t)
-    along_u = 2.0 * sigma * (density[..., :1] - density[..., 1:]) * u
+    at_edge = density(t)
+    along_u = 2.0 * sigma * (at_edge[..., :1] - at_edge[..., 1:]) * u
     total = gate[..., :1] * mu[0] - gate[..., 1:] * mu[1] + along_u
     return np.asarray((1.0 - 2.0 * eta) / 4.0 * total)
 
@@ -146,8 +154,157 @@ def growth_per_step(
     >>> round(amplification.growth_per_step(step_size=1.0, width=200, label_noise=0.15), 6)
     0.006187
     """
-    alpha, m, eta, norm = _setting(step_size, width, label_noise, mean_norm)
+    alpha, m, eta, norm = checked_setting(step_size, width, label_noise, mean_norm)
     return alpha * (1.0 - 2.0 * eta) * norm**2 / (8.0 * math.sqrt(m))
+
+
+def useless_projection(
+    step: ArrayLike,
+    *,
+    d: int,
+    width: int,
+    scale: float,
+    step_size: float,
+    label_noise: float,
+    cluster_std: float,
+    mean_norm: float = 1.0,
+) -> Array:
+    """Return the mean |<w, μ2>| of neurons with a_j > 0, which the first steps bring to 0.
+
+    A neuron loses along the means of the other class what it gains along those of its own: with c =
+    |<w, μ2>|/R and the initial norm L = ω√d, a step takes c to
+
+        c - α(1-2η)R/(8√m) · (2Φ(t) - 1),    t = R c/(σL),
+
+    at the full rate of `growth_per_step` while t is large, and exponentially once it is below 1. The mean is over
+    c = |N(0, ω²)|.
+
+    Parameters
+    ----------
+    step : array_like of integers, any shape
+        Steps taken, from 0 to half of `amplification_time`.
+    d, width : int
+        Input dimension, at least 2, and m.
+    scale, step_size, label_noise, cluster_std, mean_norm : float
+        ω, α, η, σ and R.
+
+    Returns
+    -------
+    ndarray, shape of `step`
+        Mean |<w, μ2>|, in units of R².
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range, and for steps beyond half of the amplification time: the norm of the
+        neurons is no longer the initial one (`mean_field` goes on).
+
+    Notes
+    -----
+    Derived here. Premises: output near 0, norms as at the start (12 % more at the last step allowed), steps
+    that do not carry a neuron far across 0: α(1-2η)R/(8√m) well below σL/R. A finite sample does not let
+    the projection vanish: see `balance_cosine`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featcore.theory import amplification
+    >>> shrunk = amplification.useless_projection([0, 2, 5], d=50, width=200, scale=0.01,
+    ...     step_size=1.0, label_noise=0.15, cluster_std=0.1)
+    >>> np.round(shrunk / shrunk[0], 2)
+    array([1.  , 0.24, 0.01])
+    """
+    from scipy.special import erf
+
+    steps = any_shape("step", step)
+    if steps.size and (steps.min() < 0 or (steps != np.rint(steps)).any()):
+        raise ValueError(f"step has the entry {steps.min():g}; count whole steps from 0")
+    d = integer("d", d, least=2)
+    omega = real("scale", scale, above=0.0)
+    sigma = real("cluster_std", cluster_std, least=0.0)
+    _, _, _, norm = checked_setting(step_size, width, label_noise, mean_norm)
+    limit = 0.5 * amplification_time(
+        d, width, omega, step_size=step_size, label_noise=label_noise, mean_norm=norm
+    )
+    if steps.size and steps.max() > limit:
+        raise ValueError(
+            f"step={steps.max():g} is beyond {limit:.3g}, half of the amplification time, up to which norms are "
+            "nearly the initial ones; use mean_field"
+        )
+    growth = growth_per_step(step_size, width, label_noise, norm) / norm
+    nodes, probability = half_normal_nodes()
+    c = omega * nodes
+    last = int(steps.max()) if steps.size else 0
+    means = np.empty(last + 1)
+    for k in range(last + 1):
+        means[k] = norm * (probability @ np.abs(c))
+        gate = erf(standardised(norm * c / (omega * math.sqrt(d)), sigma) / math.sqrt(2.0))
+        c = c - growth * gate
+    return np.asarray(means[steps.astype(np.int64)])
+
+
+def balance_cosine(
+    n: int, output: ArrayLike, label_noise: float, cluster_std: float, mean_norm: float = 1.0
+) -> Array:
+    """Return what holds the mean |cos(w, μ2)| of neurons with a_j > 0 from vanishing: (σ/R)·2√(q/n)/r.
+
+    The clusters at ±μ2 pull a neuron to <w, μ2> = 0 from both sides, but a sample of them does so with unequal
+    strength: r = 1/(1+e^F) - η is the mean residual at output F, q = (1-η)/(1+e^F)² + η/(1+e^{-F})² its mean square.
+
+    Parameters
+    ----------
+    n : int
+        Number of training samples, at least 1.
+    output : array_like of any shape
+        F, the size of the output at the means, at least 0 and below ln((1-η)/η), where r vanishes.
+    label_noise, cluster_std, mean_norm : float
+        η, σ and R.
+
+    Returns
+    -------
+    ndarray, shape of `output`
+        Mean |cos(w, μ2)|.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range, or if the result exceeds σ/(2R): the linear restoring force
+        behind it holds for |t2| well below 1 only (take more samples, or an earlier step).
+
+    Notes
+    -----
+    Derived here, for neurons that point at ±μ1. This is where they would come to rest if nothing else moved. While they
+    grow they are behind: at rate c ∝ t by a relative 1/(1 + √(2/π) R/σ), more while r falls; networks were at 0.72 ±
+    0.05 and 0.70 ± 0.05 of it at steps 40 and 60 of n = 1000, d = 20, m = 100 (seeds 7300 to 7359). Premise: a width
+    so large that ±μ2 carry equal outputs. Unequal numbers of neurons on them hold a neuron as well, by
+    (σ/R)·√2 s(1-s)F/(r√m) with s = 1/(1+e^F), which does not fall with n: at m = 100 and F = 0.7 as much again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from featcore.theory import amplification
+    >>> np.round(amplification.balance_cosine(1000, [0.0, 1.0], label_noise=0.15, cluster_std=0.1), 4)
+    array([0.009, 0.02 ])
+    """
+    n = integer("n", n, least=1)
+    F = any_shape("output", output)
+    eta = checked_label_noise(label_noise)
+    sigma = real("cluster_std", cluster_std, least=0.0)
+    norm = real("mean_norm", mean_norm, above=0.0)
+    s = 1.0 / (1.0 + np.exp(F))
+    r, q = s - eta, (1.0 - eta) * s**2 + eta * (1.0 - s) ** 2
+    if F.size and (F.min() < 0 or r.min() <= 0):
+        wrong = F.min() if F.min() < 0 else F.max()
+        raise ValueError(
+            f"output={wrong:g} must be at least 0 and below ln((1-η)/η), where nothing pulls any more"
+        )
+    t2 = 2.0 * np.sqrt(q / n) / r
+    if t2.size and t2.max() > 0.5:
+        raise ValueError(
+            f"output={F.max():g} with n={n} and label_noise={eta:g} gives {t2.max():.2g} σ/R, beyond the 0.5 σ/R "
+            "up to which the pull to 0 is linear; take more samples or a smaller output"
+        )
+    return np.asarray(sigma / norm * t2)
 
 
 def initial_mean_cosine(d: int) -> float:
@@ -180,6 +337,40 @@ def initial_mean_cosine(d: int) -> float:
     """
     d = integer("d", d, least=1)
     return math.exp(math.lgamma(d / 2) - math.lgamma((d + 1) / 2)) / math.sqrt(math.pi)
+
+
+def initial_stable_rank(width: int, d: int) -> float:
+    """Return the stable rank |W|²/|W|₂² of m × d Gaussian weights: md/(√m+√d)².
+
+    Parameters
+    ----------
+    width, d : int
+        m and d, at least 1.
+
+    Returns
+    -------
+    float
+        Stable rank, at most min(m, d).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a positive integer.
+
+    Notes
+    -----
+    Derived here, from the edge of the Marchenko-Pastur law: a limit of large m and d. The squared largest
+    singular value of a finite matrix is smaller by a relative 1.2 (√m+√d)^{-2/3} (md)^{-1/6} on average (Tracy and
+    Widom's law), 3 % at m = 200, d = 50, and the stable rank is larger by as much.
+
+    Examples
+    --------
+    >>> from featcore.theory import amplification
+    >>> round(amplification.initial_stable_rank(width=200, d=50), 1)
+    22.2
+    """
+    m, d = integer("width", width, least=1), integer("d", d, least=1)
+    return m * d / (math.sqrt(m) + math.sqrt(d)) ** 2
 
 
 def amplification_time(
@@ -285,290 +476,3 @@ def output_before_saturation(
         raise ValueError(f"step has the negative entry {steps.min():g}; count steps from 0")
     # The width cancels: √m neurons' weight in the output, 1/√m in their growth.
     return np.asarray(steps * growth_per_step(step_size, 1, label_noise, mean_norm) / 4.0)
-
-
-def loss_floor(label_noise: float) -> float:
-    """Return the least population logistic loss, H(η) = -η ln η - (1-η) ln(1-η).
-
-    It is reached at |f| = ln((1-η)/η) and bounds the loss on fresh noisy data from below, not the
-    training loss, which can fit the noise.
-
-    Parameters
-    ----------
-    label_noise : float
-        η, between 0 and 1/2.
-
-    Returns
-    -------
-    float
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `label_noise` is out of range.
-
-    Notes
-    -----
-    Derived here (the entropy of a flip; clean errors of the clusters' overlap only raise it).
-
-    Examples
-    --------
-    >>> from featcore.theory import amplification
-    >>> round(amplification.loss_floor(0.15), 4)
-    0.4227
-    """
-    eta = _label_noise(label_noise)
-    return -eta * math.log(eta) - (1.0 - eta) * math.log1p(-eta) if eta > 0 else 0.0
-
-
-def oracle_error(cluster_std: float, mean_norm: float = 1.0) -> float:
-    """Return the clean error of the rule |<x, μ1>| > |<x, μ2>|: 2Q(1-Q), Q = P(N(0,1) > R/(√2 σ)).
-
-    By symmetry the rule is the best there is for Gaussian clusters.
-
-    Parameters
-    ----------
-    cluster_std : float
-        σ, at least 0.
-    mean_norm : float
-        R, positive.
-
-    Returns
-    -------
-    float
-        Probability that the rule differs from the clean label.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is out of range.
-
-    Notes
-    -----
-    Derived here.
-
-    Examples
-    --------
-    >>> from featcore.theory import amplification
-    >>> round(amplification.oracle_error(0.3), 4)
-    0.0183
-    """
-    sigma = real("cluster_std", cluster_std, least=0.0)
-    norm = real("mean_norm", mean_norm, above=0.0)
-    # Q(z) = erfc(z/√2)/2 at z = R/(√2 σ)
-    tail = 0.5 * math.erfc(norm / (2.0 * sigma)) if sigma > 0 else 0.0
-    return 2.0 * tail * (1.0 - tail)
-
-
-def noisy_error(label_noise: float, clean_error: float) -> float:
-    """Return the error η + (1-2η)p against flipped labels of a rule with clean error p.
-
-    Parameters
-    ----------
-    label_noise : float
-        η, between 0 and 1/2; flips independent of x.
-    clean_error : float
-        p, between 0 and 1.
-
-    Returns
-    -------
-    float
-        Probability that the rule differs from the noisy label.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is out of range.
-
-    Notes
-    -----
-    Derived here.
-
-    Examples
-    --------
-    >>> from featcore.theory import amplification
-    >>> amplification.noisy_error(label_noise=0.25, clean_error=0.5)
-    0.5
-    """
-    eta = _label_noise(label_noise)
-    return eta + (1.0 - 2.0 * eta) * real("clean_error", clean_error, least=0.0, most=1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class MeanField:
-    """Averages of `mean_field` over the neurons: read-only arrays, shape (steps + 1,)."""
-
-    step: NDArray[np.int64]
-    """Gradient steps taken: 0, 1, …."""
-    cos_mu1: Array
-    """Mean |cos(w, μ1)| of the neurons with a_j > 0; equally, |cos(w, μ2)| of the others."""
-    cos_mu2: Array
-    """Mean |cos(w, μ2)| of the neurons with a_j > 0."""
-    output: Array
-    """F: the network's output is F at ±μ1 and -F at ±μ2."""
-
-
-def mean_field(
-    steps: int,
-    *,
-    d: int,
-    width: int,
-    scale: float,
-    step_size: float,
-    label_noise: float,
-    cluster_std: float,
-    mean_norm: float = 1.0,
-) -> MeanField:
-    """Return the descent of an infinitely wide network on infinitely many samples, step by step.
-
-    A neuron moves along μ1, μ2 and its own direction only, so (c1, c2, ρ) = (<w, μ1>/R, <w, μ2>/R,
-    |w_perp|) close. With t_k = R c_k/(σ|w|), a neuron with a_j = +1/√m moves by
-
-        Δw = α r/(4√m) · {(2Φ(t1)-1) μ1 - (2Φ(t2)-1) μ2 + 2σ(φ(t1)-φ(t2)) w/|w|},
-
-    where r = 1/(1+e^F) - η is the logistic residual at a mean with output F, averaged over label
-    noise ((1-2η)/2 at F = 0). Neurons with a_j = -1/√m are these with μ1 and μ2 exchanged, hence
-    F = (√m R/4)(E|c1| - E|c2|) at each step. The expectation over the Gaussian initial law is a
-    fixed quadrature: no random numbers.
-
-    Parameters
-    ----------
-    steps : int
-        Number of gradient steps, at least 0.
-    d : int
-        Input dimension, at least 2.
-    width : int
-        m: it enters through a_j = ±1/√m alone.
-    scale : float
-        ω, the standard deviation of the initial entries of W, positive.
-    step_size : float
-        α, positive.
-    label_noise : float
-        η, between 0 and 1/2.
-    cluster_std : float
-        σ, at least 0.
-    mean_norm : float
-        R, positive.
-
-    Returns
-    -------
-    MeanField
-        Mean cosines and output over steps 0 … `steps`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is out of range.
-
-    Notes
-    -----
-    Derived here. What is neglected, and what that does to a simulation, with the mean square
-    residual q = (1-η)/(1+e^F)² + η/(1+e^{-F})²:
-
-    * Finite n. The sample's noise across μ1, μ2 is the same at every step and adds up to a drift of
-      w out of their plane: a neuron that has left its initial weights behind makes the angle arctan
-      κ with it, κ = 4σ√((d-2)/(2n)) Σ_k√q_k / (R Σ_k r_k). Simulated cosines are lower by about
-      1/√(1+κ²), and keep falling once F has saturated and only noise is left to fit. This is first
-      order in κ: at κ near 0.3 (σ = 0.3 with n = 1000, d = 50) they lose another 0.03 on the way.
-      |cos(w, μ2)| of a neuron with a_j > 0 does not vanish but drifts towards 2(σ/R)√(q/n)/r, where
-      unequal clusters balance. Both are sampling errors: they go as 1/√n.
-    * Finite m. The number of neurons on a cluster, m/4, fluctuates, and F with it, by a relative
-      2/√m.
-    * The residual is taken at the means. The average of f over a cluster is smaller than F, by up
-      to a relative √(2/π) σ/R (the neurons of the other class answer to its spread), so a simulated
-      F gets ahead of this one by up to that much as it saturates.
-    * The output of the initial network, of order ωR.
-
-    Quadrature errors are below 1e-4 for d >= 10 and 5e-3 for smaller d. They reach 3e-3 where a
-    step is so large against σ|w| that neurons jump to and fro across c2 = 0, or σ = 0.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from featcore.theory import amplification
-    >>> theory = amplification.mean_field(
-    ...     steps=10, d=50, width=200, scale=0.01, step_size=1.0, label_noise=0.15, cluster_std=0.1)
-    >>> np.round(theory.cos_mu1[[0, 10]], 3)
-    array([0.113, 0.647])
-    """
-    steps = integer("steps", steps, least=0)
-    d = integer("d", d, least=2)
-    omega = real("scale", scale, above=0.0)
-    alpha, m, eta, norm = _setting(step_size, width, label_noise, mean_norm)
-    sigma = real("cluster_std", cluster_std, least=0.0)
-    from scipy.special import erf, expit
-
-    c1, c2, rho, probability = _initial_law(d, omega)
-    cos_mu1, cos_mu2, output = np.empty((3, steps + 1))
-    for k in range(steps + 1):
-        length = np.hypot(np.hypot(c1, c2), rho)
-        cos_mu1[k] = probability @ (np.abs(c1) / length)
-        cos_mu2[k] = probability @ (np.abs(c2) / length)
-        output[k] = 0.25 * math.sqrt(m) * norm * (probability @ (np.abs(c1) - np.abs(c2)))
-        pull = alpha * (float(expit(-output[k])) - eta) / (4.0 * math.sqrt(m))
-        t1, t2 = (_standardised(norm * c / length, sigma) for c in (c1, c2))
-        radial = 2.0 * sigma * (_density(t1) - _density(t2)) / length
-        c1 = c1 + pull * (norm * erf(t1 / math.sqrt(2.0)) + radial * c1)
-        c2 = c2 + pull * (-norm * erf(t2 / math.sqrt(2.0)) + radial * c2)
-        rho = rho + pull * radial * rho
-    return MeanField(frozen(np.arange(steps + 1)), frozen(cos_mu1), frozen(cos_mu2), frozen(output))
-
-
-def _initial_law(d: int, omega: float) -> tuple[Array, Array, Array, Array]:
-    """Return nodes (c1, c2, ρ) and probabilities of w ~ N(0, ω² I), folded onto c1, c2 > 0.
-
-    The dynamics are odd in c1 and in c2, so the signs average out; on the half-line the integrands
-    have no kink and Gauss-Legendre converges fast. Nodes are dense at 0, where the gates vary on
-    the scale σ√d ω.
-    """
-    node, weight = np.polynomial.legendre.leggauss(_NODES)
-    v = 0.5 * (node + 1.0)
-    half_normal = _RANGE * v**2
-    mass = weight * v * np.exp(-0.5 * half_normal**2)
-    mass /= mass.sum()
-
-    if d > 2:
-        # ρ²/(2ω²) has the Gamma((d-2)/2) law; its Gauss rule comes from the Laguerre
-        # recurrence, in which no Γ overflows at large d.
-        k, order = np.arange(_RADIAL_NODES), (d - 4) / 2
-        off = np.sqrt(k[1:] * (k[1:] + order))
-        jacobi = np.diag(2.0 * k + order + 1.0) + np.diag(off, 1) + np.diag(off, -1)
-        half_square, vectors = np.linalg.eigh(jacobi)
-        chi, chi_mass = np.sqrt(2.0 * half_square), vectors[0] ** 2
-    else:
-        chi, chi_mass = np.zeros(1), np.ones(1)
-
-    grids = np.meshgrid(half_normal, half_normal, chi, indexing="ij")
-    c1, c2, rho = (omega * grid.ravel() for grid in grids)
-    return c1, c2, rho, np.einsum("i,j,k->ijk", mass, mass, chi_mass).ravel()
-
-
-def _standardised(projection: Array, sigma: float) -> Array:
-    """Return projection/σ; at σ = 0 its limit, ±inf or 0."""
-    if sigma > 0:
-        with np.errstate(over="ignore"):
-            return projection / sigma
-    return np.where(projection == 0, 0.0, np.copysign(np.inf, projection))
-
-
-def _density(t: Array) -> Array:
-    """Return the standard normal density φ(t)."""
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.exp(-0.5 * t * t) / math.sqrt(2.0 * math.pi))
-
-
-def _label_noise(label_noise: Any) -> float:
-    return real("label_noise", label_noise, least=0.0, most=0.5)
-
-
-def _setting(
-    step_size: Any, width: Any, label_noise: Any, mean_norm: Any
-) -> tuple[float, int, float, float]:
-    """Return the checked (α, m, η, R)."""
-    return (
-        real("step_size", step_size, above=0.0),
-        integer("width", width, least=1),
-        _label_noise(label_noise),
-        real("mean_norm", mean_norm, above=0.0),
-    )
