@@ -31,6 +31,11 @@ Elsewhere weights are moved by TANGLED_SHIFT, to have one way to go, and Euler's
 must be where the flow is at TANGLED_SOON, to TANGLED_ERROR. (It was to be so from the ties themselves, on all. But
 there Euler's method stays, relu'(0) = 0 for x and for -x, where x on one side and -x on the other both lead to the same
 one; and on a hyperplane that repels to both sides either is a flow.)
+
+In other units of samples the flow is the same: x times c with W and a times c^(-1/2) and time times 1/c, or x times c
+with W times 1/c and its rate times c^-2. All is exact in powers of two, and so the same bits are claimed, for c = 2^k in
+the former and 2^(k/2) in the latter: UNITS are k, and UNIT_SEEDS are of `small`. In other units the run is the same to
+UNIT_GAP, of its end in time and of its weights: DECIMAL_UNITS are c.
 """
 
 from dataclasses import dataclass
@@ -63,6 +68,10 @@ TANGLED_SHIFT = 1e-3
 TANGLED_SOON = 0.5
 TANGLED_STEP = 2e-5
 TANGLED_ERROR = 2e-3
+UNITS = (240, 54, 26, -26, -54, -240)
+UNIT_SEEDS = (0, 3, 9, 12, 35)
+DECIMAL_UNITS = (1e8, 1e-7)
+UNIT_GAP = 1e-8
 
 
 @dataclass(frozen=True)

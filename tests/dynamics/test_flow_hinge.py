@@ -9,6 +9,7 @@ import pytest
 from _hinge_oracle import flow as oracle
 from _hinge_problems import (
     CASES,
+    DECIMAL_UNITS,
     END,
     EULER_ERROR,
     EULER_STEPS,
@@ -33,6 +34,9 @@ from _hinge_problems import (
     TIED_ERROR,
     TIED_FLOOR,
     TIED_STEPS,
+    UNIT_GAP,
+    UNIT_SEEDS,
+    UNITS,
     case,
     generic,
     small,
@@ -431,6 +435,58 @@ def test_a_hundred_neurons_on_a_hundred_samples():
     assert run.outcome.status == "stationary"
     assert run.outcome.drift < 1e-12
     assert (data.y * outputs(run.net, data.x) >= 1 - MARGIN).all()
+
+
+# --- units
+
+
+@pytest.mark.parametrize("seed", UNIT_SEEDS)
+@pytest.mark.parametrize("k", UNITS)
+@pytest.mark.parametrize("shared", [True, False], ids=["both_layers", "first_layer"])
+def test_units_of_samples_change_no_bits(seed, k, shared):
+    p = small(seed)
+    net, data = network(p)
+    c = 2.0**k if shared else 2.0 ** (k // 2)
+    of_W, of_a, of_time = (2.0 ** (-k // 2), 2.0 ** (-k // 2), 1 / c) if shared else (1 / c, 1, 1)
+    rates = None if shared else {"W": c**-2, "a": 1.0}
+    options = {"record": NOTHING, "events": True}
+    one = fc.flow(net, data, "hinge", t_end=END, **options)
+    other = fc.flow(
+        fc.TwoLayerNet(net.W * of_W, net.a * of_a, net.activation),
+        fc.Dataset(data.x * c, data.y, weights=data.weights),
+        "hinge",
+        t_end=END * of_time,
+        layer_rates=rates,
+        **options,
+    )
+    assert other.outcome.status == one.outcome.status == "stationary"
+    assert other.outcome.time == one.outcome.time * of_time
+    assert other.outcome.counts == one.outcome.counts
+    np.testing.assert_array_equal(other.net.W, one.net.W * of_W)
+    np.testing.assert_array_equal(other.net.a, one.net.a * of_a)
+    ours, theirs = one.events.to_dataframe(), other.events.to_dataframe()
+    np.testing.assert_array_equal(theirs.time, ours.time * of_time)
+    for column in ("neuron", "sample", "kind"):
+        np.testing.assert_array_equal(theirs[column], ours[column])
+
+
+@pytest.mark.parametrize("seed", UNIT_SEEDS)
+@pytest.mark.parametrize("c", DECIMAL_UNITS)
+def test_samples_in_other_units_end_as_they_do(seed, c):
+    p = small(seed)
+    net, data = network(p)
+    one = fc.flow(net, data, "hinge", t_end=END, record=NOTHING)
+    root = math.sqrt(c)
+    other = fc.flow(
+        fc.TwoLayerNet(net.W / root, net.a / root, net.activation),
+        fc.Dataset(data.x * c, data.y, weights=data.weights),
+        "hinge",
+        t_end=END / c,
+        record=NOTHING,
+    )
+    assert other.outcome.status == one.outcome.status == "stationary", other.outcome.message
+    assert other.outcome.time * c == pytest.approx(one.outcome.time, rel=UNIT_GAP)
+    assert gap(one.net, other.net.W * root, other.net.a * root) <= UNIT_GAP
 
 
 # --- stops
