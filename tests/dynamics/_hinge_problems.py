@@ -33,7 +33,7 @@ there Euler's method stays, relu'(0) = 0 for x and for -x, where x on one side a
 one; and on a hyperplane that repels to both sides either is a flow.)
 
 In other units of samples the flow is the same: x times c with W and a times c^(-1/2) and time times 1/c, or x times c
-with W times 1/c and its rate times c^-2. All is exact in powers of two, and so the same bits are claimed, for c = 2^k in
+with W times 1/c and its rate times c^-2. All is exact in powers of two, so the same bits are claimed, for c = 2^k in
 the former and 2^(k/2) in the latter: UNITS are k, and UNIT_SEEDS are of `small`. In other units the run is the same to
 UNIT_GAP, of its end in time and of its weights: DECIMAL_UNITS are c.
 """

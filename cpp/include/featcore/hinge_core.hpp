@@ -140,7 +140,7 @@ class HingeCore {
     double reach = state_.step > 0 ? state_.step : 0.1 / pull;
     sizes_ = Vector<double>(m_);
     for (Index j = 0; j < m_; ++j)
-      sizes_(j) = std::max(std::hypot(state_.heads[size(j)], norm_of(state_, j)),
+      sizes_(j) = std::max(std::hypot(state_.heads[size(j)], norm_of(state_, j) / aspect()),
                            std::numeric_limits<double>::min());
     reach = course_.series.expand(course_.piece, sizes_, reach);
     ++counts_.evaluations;
@@ -275,6 +275,17 @@ class HingeCore {
       body(chunk, chunks_.begin(chunk), chunks_.end(chunk));
     });
   }
+
+  // How fast |w| and |a| grow in what all samples ask for, and |w| / |a| where both have grown:
+  // what is compared with these does not depend on the units that samples are measured in.
+  double growth() const {
+    const Rates& rates = options_.rates;
+    return both_move() ? std::sqrt(rates.W * rates.a) : std::max(rates.W, rates.a);
+  }
+  double aspect() const {
+    return both_move() ? std::sqrt(options_.rates.W / options_.rates.a) : 1.0;
+  }
+  bool both_move() const { return options_.rates.W > 0 && options_.rates.a > 0; }
 
   double norm_of(const HingeState& s, Index j) const {
     return detail::norm(s.w.data() + j * padded_d_, padded_d_);
@@ -451,7 +462,7 @@ class HingeCore {
     for (std::size_t g = 0; g < groups.size(); ++g) {
       if (state_.demands[g] == static_cast<std::int8_t>(Demand::held)) held_.push_back(g);
       const double size = std::abs(groups[g].label) * groups[g].weight * samples_.norm(groups[g]);
-      pull_ += size * options_.rates.W + size * options_.rates.a;
+      pull_ += 2 * growth() * size;
       asked += state_.eta[g] * size;
     }
     if (held_.empty() || held_ != built) build(state_, team);
@@ -469,33 +480,38 @@ class HingeCore {
     measure_fields(state_);
     u_.resize(m_, padded_n_);
     multiply(v_.data(), u_.data(), team);
-    // in units of the largest weight, whose square may underflow
+    // in units of the largest weight, whose square may underflow; at rest by what moves the loss
     const ConstRows<double> w(state_.w.data(), m_, padded_d_);
     const ConstVector<double> heads(state_.heads.data(), m_);
     const double largest = std::max(w.cwiseAbs().maxCoeff(), heads.cwiseAbs().maxCoeff());
     const double unit = largest > 0 ? std::exp2(std::ilogb(largest)) : 1.0;
-    double squared = 0, weights = 0;
+    double squared = 0, moved = 0, most = 0;
     for (Index j = 0; j < m_; ++j) {
       const double a = heads(j) / unit;
+      const double of_w = a * a * v_.row(j).squaredNorm();
       const double head = w.row(j).dot(v_.row(j)) / unit;
-      if (options_.rates.W != 0) squared += a * a * v_.row(j).squaredNorm();
-      if (options_.rates.a != 0) squared += head * head;
-      weights += a * a + (w.row(j) / unit).squaredNorm();
+      const double of_a = head * head;
+      if (options_.rates.W != 0) squared += of_w;
+      if (options_.rates.a != 0) squared += of_a;
+      moved += options_.rates.W * of_w + options_.rates.a * of_a;
+      most += options_.rates.W * a * a + options_.rates.a * (w.row(j) / unit).squaredNorm();
     }
     squared_gradient_ = squared * unit * unit;
     constexpr double kCancelled = 1e-14;
-    at_rest_ = !(std::sqrt(squared) > kCancelled * asked * std::sqrt(weights));
+    at_rest_ = !(std::sqrt(moved) > kCancelled * asked * std::sqrt(most));
     prepared_ = true;
   }
 
   // --- events
 
-  // First tau < event.tau at which `gap`, a polynomial that is not negative by more than `slack` at
-  // 0, becomes negative: by more than `slack` if it begins no higher.
+  // First tau <= limit at which `gap`, a polynomial in units of the series that is not negative by
+  // more than `slack` at 0, becomes negative: by more than `slack` if it begins no higher. Beyond
+  // `limit` if it does not.
   double first_below(std::vector<double>& gap, double slack, double limit) {
     if (gap.front() < -slack) return 0;
     if (gap.front() <= slack) gap.front() = std::max(gap.front(), 0.0) + slack;
-    return root_(gap, limit);
+    const double unit = course_.series.unit();
+    return root_(gap, limit / unit) * unit;
   }
 
   // Shares of support vectors and of held pairs that leave [0, 1], and heads of neurons that slide
@@ -563,28 +579,29 @@ class HingeCore {
     return jump;
   }
 
-  // Bounds of sum_k |c_k| tau^k and of its derivatives.
+  // Bounds of sum_k |c_k| s^k and of its derivatives.
   struct Bounds {
     double value = 0, first = 0, second = 0;
   };
   template <class Term>
-  static Bounds bounds(int count, double tau, Term&& term) {
+  static Bounds bounds(int count, double s, Term&& term) {
     Bounds b;
     for (int k = count - 1; k >= 0; --k) {
       const double c = std::abs(term(k));
-      b.value = b.value * tau + c;
-      if (k > 0) b.first = b.first * tau + k * c;
-      if (k > 1) b.second = b.second * tau + k * (k - 1) * c;
+      b.value = b.value * s + c;
+      if (k > 0) b.first = b.first * s + k * c;
+      if (k > 1) b.second = b.second * s + k * (k - 1) * c;
     }
     return b;
   }
 
-  // Of the heads, and of what v can change by: in length, and its speed.
+  // Of the heads, and of what v can change by: in length, and its speed; in units of the series.
   void find_bounds(double tau) {
+    const double s = tau / course_.series.unit();
     const int order = course_.series.order();
     std::vector<double> change, speed;
     for (Index b = 0; b < eta_.size(); ++b) {
-      const Bounds eta = bounds(order, tau, [&](int k) { return course_.series.eta(k)(b); });
+      const Bounds eta = bounds(order, s, [&](int k) { return course_.series.eta(k)(b); });
       change.push_back(eta.value);
       speed.push_back(eta.first);
     }
@@ -592,7 +609,7 @@ class HingeCore {
     drift_.resize(size(m_));
     drift_speed_.resize(size(m_));
     for (Index j = 0; j < m_; ++j) {
-      head_bounds_[size(j)] = bounds(order + 1, tau, [&](int k) { return course_.series.a(k)(j); });
+      head_bounds_[size(j)] = bounds(order + 1, s, [&](int k) { return course_.series.a(k)(j); });
       double sum = 0, sum_of_speeds = 0;
       for (Index b = 0; b < eta_.size(); ++b) {
         const double length = std::abs(course_.piece.gates(j, b)) * line_norm(group(b).line);
@@ -663,7 +680,8 @@ class HingeCore {
       const double most = reach * options_.rates.W * heads.value;
       // where w = 0, v may be no more than what rounding leaves of sums that cancel
       const double length = norm_of(state_, j);
-      const double slack = kBlur * (length > kRest * sizes_(j) ? length : sizes_(j));
+      const double most_length = aspect() * sizes_(j);
+      const double slack = kBlur * (length > kRest * most_length ? length : most_length);
       const double* z = state_.z.data() + j * padded_n_;
       for (Index u = 0; u < lines_; ++u) {
         const double s = static_cast<double>(side(state_, j, u));
@@ -759,8 +777,9 @@ class HingeCore {
     sum_lines(end_heads, end_z, team);
     for (const HingeGroup& group : groups) later.push_back(margin_of(group));
     bound_curvature(tau, team);
+    const double s = tau / course_.series.unit();
     for (const HingeGroup& group : groups)
-      bend.push_back(std::abs(group.label) * of_lines(group) * tau * tau / 8);
+      bend.push_back(std::abs(group.label) * of_lines(group) * s * s / 8);
     std::vector<double> gap;
     for (std::size_t g = 0; g < groups.size(); ++g) {
       if (!(groups[g].weight > 0) || in_held_[g] >= 0) continue;
@@ -776,9 +795,10 @@ class HingeCore {
     }
   }
 
-  // Sums over neurons of a bound of |(a sigma(z))''| up to tau.
+  // Sums over neurons of a bound of |(a sigma(z))''| up to tau, in units of the series.
   void bound_curvature(double tau, const Team& team) {
-    const double rate = options_.rates.W, slope = slope_;
+    const double unit = course_.series.unit(), slope = slope_;
+    const double s = tau / unit, rate = options_.rates.W * unit;
     const Index lines = lines_;
     const double* const norms = samples_.lines().norms();
     sum_chunks(team, [&](Index j, Sums sums) {
@@ -794,7 +814,7 @@ class HingeCore {
         const double speed = rate * a.value * field;
         const double bend = rate * (a.first * field + a.value * speed_of_drift * norms[u]);
         const double all =
-            a.second * (std::abs(z[u]) + tau * speed) + 2 * a.first * speed + a.value * bend;
+            a.second * (std::abs(z[u]) + s * speed) + 2 * a.first * speed + a.value * bend;
         const double side = static_cast<double>(sides[u]);
         up[u] += all * (side > 0 ? 1.0 : (side < 0 ? slope : 0.0));
         down[u] += all * (side < 0 ? 1.0 : (side > 0 ? slope : 0.0));
