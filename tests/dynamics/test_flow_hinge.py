@@ -10,6 +10,7 @@ from _hinge_oracle import flow as oracle
 from _hinge_problems import (
     CASES,
     DECIMAL_UNITS,
+    DEPENDENT_SEEDS,
     END,
     EULER_ERROR,
     EULER_STEPS,
@@ -38,6 +39,7 @@ from _hinge_problems import (
     UNIT_SEEDS,
     UNITS,
     case,
+    dependent,
     generic,
     small,
     tangled,
@@ -103,8 +105,23 @@ def test_cases_agree_with_the_oracle(name):
 @pytest.mark.parametrize("seed", [seed for seed in SEEDS if tied(seed)])
 def test_euler_tends_to_the_flow_where_events_come_together(seed):
     """Samples that are equal, opposite or on one line: too much at once for the oracle."""
-    p = small(seed)
+    check_against_euler(*network(small(seed)))
+
+
+@pytest.mark.parametrize("seed", DEPENDENT_SEEDS)
+def test_euler_tends_to_the_flow_where_samples_depend_on_each_other(seed):
+    p = dependent(seed)
     net, data = network(p)
+    if seed // 4 % 2:  # to have one way to go
+        rng = np.random.default_rng([12, seed])
+        shift_W, shift_a = rng.standard_normal(p.W.shape), rng.standard_normal(p.a.shape)
+        net = fc.TwoLayerNet(
+            p.W + TANGLED_SHIFT * shift_W, p.a + TANGLED_SHIFT * shift_a, net.activation
+        )
+    check_against_euler(net, data)
+
+
+def check_against_euler(net, data):
     run = fc.flow(net, data, "hinge", t_end=TIED_END, record=NOTHING)
     errors = []
     for step in TIED_STEPS:
@@ -145,7 +162,15 @@ def test_generic_problems_come_to_rest(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_small_problems_end_with_every_sample_satisfied_or_say_why_not(seed):
-    p = small(seed)
+    check_end(small(seed))
+
+
+@pytest.mark.parametrize("seed", DEPENDENT_SEEDS)
+def test_samples_that_depend_on_each_other_are_satisfied_or_it_says_why_not(seed):
+    check_end(dependent(seed))
+
+
+def check_end(p):
     net, data = network(p)
     run = fc.flow(net, data, "hinge", t_end=END, record=NOTHING)
     margins = p.y * outputs(run.net, p.x, p.slope)
