@@ -397,7 +397,7 @@ def test_single_precision_is_that_of_its_weights():
     exact = fc.TwoLayerNet(single.W.astype(float), single.a.astype(float))
     rounded = fc.Dataset(data.x.astype(np.float32), data.y.astype(np.float32))
     wide = fc.Dataset(rounded.x.astype(float), rounded.y.astype(float))
-    one = fc.flow(single, rounded, "hinge", t_end=100.0, rtol=1e-5, record=NOTHING)
+    one = fc.flow(single, rounded, "hinge", t_end=100.0, record=NOTHING)
     other = fc.flow(exact, wide, "hinge", t_end=100.0, record=NOTHING)
     assert one.outcome.time == other.outcome.time
     np.testing.assert_array_equal(one.net.W, other.net.W.astype(np.float32))
@@ -529,6 +529,12 @@ def test_targets_limits_and_what_they_say():
     few = fc.flow(net, data, "hinge", t_end=100.0, max_steps=3, record=NOTHING)
     assert few.outcome.status == "max_steps"
     assert few.outcome.counts["accepted"] == 3
+    assert "raise max_steps" in few.outcome.message
+    assert "rtol" not in few.outcome.message
+    for run in (slow, few):
+        short = np.flatnonzero(data.y * outputs(run.net, data.x) < 1 - MARGIN)
+        assert f"{short.size} of {data.n} margins are below 1 (sample" in run.outcome.message
+        assert ", ".join(map(str, short[:5])) in run.outcome.message
     none = fc.flow(net, data, "hinge", t_end=100.0, wall_time=0.0, record=NOTHING)
     assert none.outcome.status == "wall_time"
     on = none.continue_()
@@ -596,10 +602,11 @@ def test_a_satisfied_network_does_not_begin_to_move():
     assert run.continue_().outcome.status == "stationary"
 
 
-def test_a_dead_network_is_said_to_be_dead():
+@pytest.mark.parametrize("target", [None, 0.0])
+def test_a_dead_network_is_said_to_be_dead(target):
     data = fc.Dataset([[1.0, 0.0], [1.0, 0.5]], [1.0, -1.0])
     net = fc.TwoLayerNet([[-2.0, 0.0], [-1.0, 0.1]], [1.0, 1.0])
-    run = fc.flow(net, data, "hinge", t_end=5.0)
+    run = fc.flow(net, data, "hinge", t_end=5.0, gradient_target=target)
     assert run.outcome.status == "stationary"
     assert "2 of 2 margins are below 1 (samples 0, 1)" in run.outcome.message
     assert "2 of 2 neurons are dead (neurons 0, 1)" in run.outcome.message

@@ -99,7 +99,7 @@ def flow(
         "tsit5": for smooth activations, and for the hinge loss with penalties. `run.settings["method"]` has the
         method taken.
     rtol : float
-        Relative error, at least 1e-13 (of float32: 1e-5).
+        Relative error, at least 1e-13 (of float32: 1e-5; any of the exact hinge flow, which takes none).
         Of "event": each step may move the weights astray by rtol times the most that the residuals could have
         changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
         of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step. (The exact hinge flow is
@@ -265,7 +265,8 @@ def prepare(
         )
     if method == "event":
         check_ranges(asked.net, data, asked.settings["loss"])
-    rtol = real("rtol", rtol, least=LEAST_RTOL[str(asked.net.dtype)])
+    exact = method == "event" and asked.settings["loss"] == "hinge"
+    rtol = real("rtol", rtol, least=0.0 if exact else LEAST_RTOL[str(asked.net.dtype)])
     return _Flow(
         net=asked.net,
         state=asked.start(_form(form)),
@@ -585,13 +586,21 @@ class _Flow(Segment):
             messages["stationary"] = (
                 f"Every margin is at least 1 at {at}: no sample asks for more, and nothing moves."
             )
-        elif not math.isfinite(self.stops.gradient):
+        elif math.isfinite(self.stops.gradient):
+            messages["stationary"] = (
+                f"The gradient norm is at most {self.stops.gradient:g} at {at}, where {account}. Lower gradient_target "
+                "to go on; if nothing moves any more the run ends here all the same."
+            )
+        else:
             messages["stationary"] = (
                 f"Nothing moves any more at {at}: {account}. What the samples that are left ask for cancels, or meets "
                 "no neuron that is active on them; start from other weights, or with more neurons."
             )
-        if account:
-            messages["reached_end"] = f"The flow was followed to {at}, where {account}."
+        where = f", where {account}" if account else ""
+        messages["reached_end"] = f"The flow was followed to {at}{where}."
+        messages["max_steps"] = (
+            f"{self.max_steps} steps were taken, to {at}{where}. Continue with run.continue_(), or raise max_steps."
+        )
         return messages
 
     def _shared_messages(self, at: str) -> dict[str, str]:
