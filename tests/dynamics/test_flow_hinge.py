@@ -145,19 +145,40 @@ def test_small_problems_agree_with_the_oracle(seed):
 # --- how it ends
 
 
-# Of a review: a choice of sides that was tried could not go on from 16 of 2500 such problems, these
-# three among them, where a neuron slides on the hyperplane of a support vector and both are let go.
-@pytest.mark.parametrize("seed", [86, 377, 2416, *range(40)])
-def test_generic_problems_come_to_rest(seed):
+def random_problem(seed):
     rng = np.random.default_rng([991, seed])
     n, m, d = int(rng.integers(4, 16)), int(rng.integers(2, 13)), int(rng.integers(2, 6))
     data = fc.Dataset(rng.standard_normal((n, d)), rng.choice([-1.0, 1.0], n))
     scale = float(rng.choice([0.1, 0.3, 0.6]))
     W, a = scale * rng.standard_normal((m, d)), scale * rng.standard_normal(m)
     slope = float(rng.choice([0, 0.1]))
-    net = fc.TwoLayerNet(W, a, fc.LeakyReLU(slope) if slope else fc.ReLU())
+    return fc.TwoLayerNet(W, a, fc.LeakyReLU(slope) if slope else fc.ReLU()), data
+
+
+# Of a review: a choice of sides that was tried could not go on from 16 of 2500 such problems, 86, 377 and 2416 among
+# them, where a neuron slides on the hyperplane of a support vector and both are let go. At the second row's demands and
+# sides took turns without end. On 604 the last support vectors, which nothing pulled at, were followed on and on.
+@pytest.mark.parametrize("seed", [86, 377, 2416, 866, 1742, 1882, 2024, 2372, 604, *range(40)])
+def test_generic_problems_come_to_rest(seed):
+    net, data = random_problem(seed)
     run = fc.flow(net, data, "hinge", t_end=1e6, record=NOTHING)
     assert run.outcome.status == "stationary", run.outcome.message
+
+
+@pytest.mark.parametrize(
+    ("seed", "before", "length"), [(866, 1043, 3), (1742, 88, 3), (1882, 176, 3), (2024, 22.3, 2)]
+)
+def test_euler_tends_to_the_flow_where_demands_and_sides_took_turns(seed, before, length):
+    net, data = random_problem(seed)
+    run = fc.flow(net, data, "hinge", t_end=before, record=NOTHING)
+    on = run.continue_(t_end=before + length, record=NOTHING)
+    assert on.outcome.counts["accepted"] > run.outcome.counts["accepted"]
+    errors = []
+    for step in (4e-4, 1e-4):
+        steps = round(length / step)
+        euler = fc.descend(run.net, data, "hinge", step_size=step, steps=steps, record=NOTHING).net
+        errors.append(gap(euler, on.net.W, on.net.a))
+    assert errors[1] <= min(errors[0] / 2, 5e-4)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -192,7 +213,12 @@ def check_end(p):
         )
         assert said in run.outcome.message
     steps = round(RESTING_TIME / RESTING_STEP)
-    still = fc.descend(run.net, data, "hinge", step_size=RESTING_STEP, steps=steps, record=NOTHING)
+    # of weights that are 0: seed 42 of `dependent` rests where a hyperplane repels, on it exactly
+    rounding = 1e-15 * np.linalg.norm(run.net.W, axis=1, keepdims=True)
+    exact = fc.TwoLayerNet(
+        np.where(abs(run.net.W) <= rounding, 0.0, run.net.W), run.net.a, run.net.activation
+    )
+    still = fc.descend(exact, data, "hinge", step_size=RESTING_STEP, steps=steps, record=NOTHING)
     # it goes back and forth in units of the weights
     assert gap(still.net, run.net.W, run.net.a) <= RESTING * math.sqrt(size)
 
