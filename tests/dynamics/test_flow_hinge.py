@@ -272,6 +272,37 @@ def test_support_vectors_stay_at_their_margin(seed):
     assert run.outcome.status == "stationary"
 
 
+# Of a review: slow motion was taken for rounding, and samples fell below their margin from slack to slack.
+@pytest.mark.parametrize("c", [1e1, 1e3, 1e5, 1e6])
+def test_weights_of_samples_may_differ_much(c):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 3)), np.array([1.0, -1, 1, 1, -1, 1])
+    W, a = 0.4 * rng.standard_normal((5, 3)), 0.4 * rng.standard_normal(5)
+    data = fc.Dataset(x, y, weights=np.array([1, 1 / c, 1, c, 1, 1]))
+    run = fc.flow(fc.TwoLayerNet(W, a), data, "hinge", t_end=1e16, max_steps=1000, record=NOTHING)
+    assert run.outcome.status == "stationary"
+
+
+def test_samples_that_nearly_depend_on_each_other():
+    """In float32 samples of one plane are off it by rounding."""
+    rng = np.random.default_rng([77, 1084])
+    n, m, d = (int(rng.integers(*bounds)) for bounds in ((2, 14), (1, 12), (1, 6)))
+    rng.standard_normal((n, d))
+    y = rng.choice([-1.0, 1.0], n)
+    x = rng.standard_normal((n, d - 1)) @ rng.standard_normal((d - 1, d))
+    slope = abs(rng.choice([0, 0, 0, 0.1, 0.5, -0.3]))
+    scale = rng.choice([0.05, 0.3, 0.8])
+    W, a = scale * rng.standard_normal((m, d)), scale * rng.standard_normal(m)
+    net = fc.TwoLayerNet(
+        W.astype(np.float32),
+        a.astype(np.float32),
+        fc.LeakyReLU(slope) if slope else fc.ReLU(),
+    )
+    data = fc.Dataset(x.astype(np.float32), y.astype(np.float32))
+    run = fc.flow(net, data, "hinge", t_end=1e5, reduction="sum", max_steps=1000, record=NOTHING)
+    assert run.outcome.status in ("reached_end", "stationary"), run.outcome.message
+
+
 # --- closed forms
 
 
@@ -665,3 +696,20 @@ def test_penalties_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         fc.flow(net, data, "hinge", t_end=1.0, method="event", **options)
     assert fc.flow(net, data, "hinge", t_end=0.1, **options).settings["method"] == "tsit5"
+
+
+@pytest.mark.parametrize(("layer", "rate"), [("W", 1e200), ("a", 1e-200)])
+def test_rates_beyond_numbers_are_refused(layer, rate):
+    net, data = problem()
+    with pytest.raises(ValueError, match=rf"layer_rates\['{layer}'\]=1e.200: .*other units"):
+        fc.flow(net, data, "hinge", t_end=1.0, layer_rates={layer: rate})
+
+
+@pytest.mark.parametrize("rate", [1e-75, 1e75])
+def test_rates_are_units_of_time(rate):
+    net, data = problem()
+    one = fc.flow(net, data, "hinge", t_end=100.0, record=NOTHING)
+    rates = {"W": rate, "a": rate}
+    other = fc.flow(net, data, "hinge", t_end=100 / rate, layer_rates=rates, record=NOTHING)
+    assert other.outcome.time * rate == pytest.approx(one.outcome.time, rel=1e-9)
+    assert gap(other.net, one.net.W, one.net.a) <= 1e-9

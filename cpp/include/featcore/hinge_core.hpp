@@ -247,6 +247,7 @@ class HingeCore {
     double tau = 0;
     Index neuron = -1;
     Index line = -1;
+    Index group = -1;  // of a margin
   };
 
   struct Pair {
@@ -548,7 +549,7 @@ class HingeCore {
     std::vector<double> gap;
     const auto look = [&](double slack, Index neuron, Index line) {
       const double tau = first_below(gap, slack, event.tau);
-      if (tau <= event.tau) event = {Event::slack, tau, neuron, line};
+      if (tau <= event.tau) event = {Event::slack, tau, neuron, line, -1};
     };
     for (Index b = 0; b < eta_.size(); ++b)
       for (const double bound : {0.0, 1.0}) {
@@ -609,7 +610,7 @@ class HingeCore {
           const double tau = first_below(gap, 0, event.tau);
           // a head of 0 that stays is pulled in vain
           if (tau < event.tau && (tau > 0 || course_.series.a(0)(j) != 0))
-            event = {Event::pull, tau, j, u};
+            event = {Event::pull, tau, j, u, -1};
         }
       }
   }
@@ -744,7 +745,7 @@ class HingeCore {
         path_of(j, u, path);
         for (double& c : path) c *= s;
         const double tau = first_below(path, tiny, event.tau);
-        if (tau < event.tau) event = {Event::crossing, tau, j, u};
+        if (tau < event.tau) event = {Event::crossing, tau, j, u, -1};
       }
     }
     if (event.tau < reach) {
@@ -840,7 +841,7 @@ class HingeCore {
       for (double& c : gap) c *= sign;
       gap.front() = at_start;
       const double found = first_below(gap, slack[g], event.tau);
-      if (found < event.tau) event = {Event::margin, found, -1, -1};
+      if (found < event.tau) event = {Event::margin, found, -1, -1, static_cast<Index>(g)};
     }
   }
 
@@ -996,7 +997,7 @@ class HingeCore {
       if (held_.empty())
         for (const Index j : touched) resolve(s, j, sound);
       else
-        sound = agree(s, touched, team);
+        sound = agree_to_rounding(s, event, touched, team);
       if (!sound) return false;
       leaves = false;
       for (const Index j : touched) leaves = leave(s, j) || leaves;
@@ -1024,12 +1025,26 @@ class HingeCore {
     build(s, team);
     Pulls out{course_.piece.kernel(), course_.piece.drift(), {}};
     out.noise =
-        1e-12 *
+        noise_ *
         (options_.rates.a * (course_.piece.y.cwiseAbs().transpose() * course_.piece.y0.cwiseAbs()) +
          options_.rates.W *
              (course_.piece.N0.cwiseAbs().transpose() * course_.piece.a.cwiseAbs2()) +
-         out.kernel.cwiseAbs() * Vector<double>::Ones(out.kernel.cols()));
+         out.kernel.cwiseAbs() * eta_.cwiseAbs());
     return out;
+  }
+
+  // A sample that has come to its margin and would be left with the demand that it has moves, if
+  // slowly: what it moves by is no rounding then. Else a run creeps on from slack to slack.
+  bool agree_to_rounding(HingeState& s, const Event& event, const std::vector<Index>& neurons,
+                         const Team& team) {
+    noise_ = 1e-12;
+    if (!agree(s, neurons, team)) return false;
+    if (event.group < 0) return true;
+    const auto g = static_cast<std::size_t>(event.group);
+    const double was = s.demands[g] == static_cast<std::int8_t>(Demand::full) ? 1 : 0;
+    if (in_held_[g] < 0 || eta_(in_held_[g]) != was) return true;
+    noise_ = 2e-14;
+    return agree(s, neurons, team);
   }
 
   // Demands of samples in held_, and sides of neurons, each given the other, until neither changes:
@@ -1305,6 +1320,7 @@ class HingeCore {
   std::vector<std::size_t> built_;        // those of the piece that settling has left, if it fits
   std::vector<std::ptrdiff_t> in_held_;   // by group, -1 if not
   std::vector<double> off_, on_, still_;  // by line
+  double noise_ = 0;                      // of what demands do, relative to its terms
   std::vector<double> terms_;             // by line
   std::vector<Index> active_lines_;
   Matrix v_, u_, z_, shift_;

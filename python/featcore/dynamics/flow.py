@@ -16,7 +16,7 @@ from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import LAYERS, Common, objective, problem, recording, resumed
 from featcore.dynamics.gradient import split_tuple
-from featcore.dynamics.ranges import check_ranges
+from featcore.dynamics.ranges import check_ranges, check_rates
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Events, Rows, Run, State
 from featcore.dynamics.scales import scaled_net
@@ -266,6 +266,8 @@ def prepare(
     if method == "event":
         check_ranges(asked.net, data, asked.settings["loss"])
     exact = method == "event" and asked.settings["loss"] == "hinge"
+    if exact:
+        check_rates(asked.settings)
     rtol = real("rtol", rtol, least=0.0 if exact else LEAST_RTOL[str(asked.net.dtype)])
     return _Flow(
         net=asked.net,
@@ -599,7 +601,8 @@ class _Flow(Segment):
         where = f", where {account}" if account else ""
         messages["reached_end"] = f"The flow was followed to {at}{where}."
         messages["max_steps"] = (
-            f"{self.max_steps} steps were taken, to {at}{where}. Continue with run.continue_(), or raise max_steps."
+            f"{self.max_steps} steps were taken, to {at}{where}. Continue with run.continue_(), or raise max_steps. "
+            "(Where steps lead nowhere weights of samples differ too much, or samples nearly depend on each other.)"
         )
         return messages
 
