@@ -165,8 +165,10 @@ def test_generic_problems_come_to_rest(seed):
     assert run.outcome.status == "stationary", run.outcome.message
 
 
+# On 658 a leaky neuron goes through w = 0: it is on the other side of what it comes to there (8e-3 off if it is not).
 @pytest.mark.parametrize(
-    ("seed", "before", "length"), [(866, 1043, 3), (1742, 88, 3), (1882, 176, 3), (2024, 22.3, 2)]
+    ("seed", "before", "length"),
+    [(866, 1043, 3), (1742, 88, 3), (1882, 176, 3), (2024, 22.3, 2), (658, 5.8, 1)],
 )
 def test_euler_tends_to_the_flow_where_demands_and_sides_took_turns(seed, before, length):
     net, data = random_problem(seed)
