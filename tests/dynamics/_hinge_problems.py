@@ -31,8 +31,19 @@ Elsewhere weights are moved by TANGLED_SHIFT, to have one way to go, and Euler's
 must be where the flow is at TANGLED_SOON, to TANGLED_ERROR. (It was to be so from the ties themselves, on all. But
 there Euler's method stays, relu'(0) = 0 for x and for -x, where x on one side and -x on the other both lead to the same
 one; and on a hyperplane that repels to both sides either is a flow.)
+
+`dependent` has DEPENDENT_SEEDS whose samples depend on each other and whose neurons come to lie on many hyperplanes at
+once: the cube of a parity, bits, a grid, pairs of one-hot codes; half of them begin with ties. Each must come to rest
+by END with drift as `small`, satisfied or with an account of why not, and be where Euler's method is, as tied ones of
+`small` (TIED_END, TIED_STEPS, TIED_ERROR, TIED_FLOOR); those that begin with ties from weights moved by TANGLED_SHIFT.
+
+In other units of samples the flow is the same: x times c with W and a times c^(-1/2) and time times 1/c, or x times c
+with W times 1/c and its rate times c^-2. All is exact in powers of two, so the same bits are claimed, for c = 2^k in
+the former and 2^(k/2) in the latter: UNITS are k, and UNIT_SEEDS are of `small`. In other units the run is the same to
+UNIT_GAP, of its end in time and of its weights: DECIMAL_UNITS are c.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +74,11 @@ TANGLED_SHIFT = 1e-3
 TANGLED_SOON = 0.5
 TANGLED_STEP = 2e-5
 TANGLED_ERROR = 2e-3
+DEPENDENT_SEEDS = tuple(range(200))
+UNITS = (240, 54, 26, -26, -54, -240)
+UNIT_SEEDS = (0, 3, 9, 12, 35)
+DECIMAL_UNITS = (1e8, 1e-7)
+UNIT_GAP = 1e-8
 
 
 @dataclass(frozen=True)
@@ -158,3 +174,29 @@ def tangled(seed):
         weights = rng.integers(0, 3, n).astype(float)
         weights[0] = 1.0
     return HingeProblem(x, y, W, a, slope, weights)
+
+
+def dependent(seed):
+    """Return a problem whose samples depend on each other: a parity, bits, a grid or pairs of one-hot codes."""
+    rng = np.random.default_rng([13, seed])
+    m = rng.integers(2, 11)
+    kind = seed % 4
+    if kind == 0:
+        x = np.array(list(itertools.product([-1.0, 1.0], repeat=3 + seed // 4 % 2)))
+        y = x[:, 0] * x[:, 1]
+    elif kind == 1:
+        x = np.c_[rng.integers(0, 2, (10, 4)).astype(float), np.ones(10)]
+        x, first = np.unique(x, axis=0, return_index=True)
+        y = rng.choice([-1.0, 1.0], 10)[first]
+    elif kind == 2:
+        u = np.array(list(itertools.product([-1.0, 0.0, 1.0], repeat=2)))
+        x = np.c_[u, np.ones(9)]
+        y = np.where(u[:, 0] * u[:, 1] >= 0, 1.0, -1.0)
+    else:
+        pairs = np.array(list(itertools.product(range(3), repeat=2)))
+        x = np.c_[np.eye(3)[pairs[:, 0]], np.eye(3)[pairs[:, 1]]]
+        y = np.where(pairs.sum(1) % 3 == 0, 1.0, -1.0)
+    W, a = 0.5 * rng.standard_normal((m, x.shape[1])), 0.5 * rng.standard_normal(m)
+    if seed // 4 % 2:
+        W, a = 0.5 * rng.integers(-1, 2, W.shape), 0.5 * rng.integers(-1, 2, m)
+    return HingeProblem(x, y, W, a, 0.1 if seed % 3 == 2 else 0.0)

@@ -9,6 +9,8 @@ import pytest
 from _hinge_oracle import flow as oracle
 from _hinge_problems import (
     CASES,
+    DECIMAL_UNITS,
+    DEPENDENT_SEEDS,
     END,
     EULER_ERROR,
     EULER_STEPS,
@@ -33,7 +35,11 @@ from _hinge_problems import (
     TIED_ERROR,
     TIED_FLOOR,
     TIED_STEPS,
+    UNIT_GAP,
+    UNIT_SEEDS,
+    UNITS,
     case,
+    dependent,
     generic,
     small,
     tangled,
@@ -99,8 +105,23 @@ def test_cases_agree_with_the_oracle(name):
 @pytest.mark.parametrize("seed", [seed for seed in SEEDS if tied(seed)])
 def test_euler_tends_to_the_flow_where_events_come_together(seed):
     """Samples that are equal, opposite or on one line: too much at once for the oracle."""
-    p = small(seed)
+    check_against_euler(*network(small(seed)))
+
+
+@pytest.mark.parametrize("seed", DEPENDENT_SEEDS)
+def test_euler_tends_to_the_flow_where_samples_depend_on_each_other(seed):
+    p = dependent(seed)
     net, data = network(p)
+    if seed // 4 % 2:  # to have one way to go
+        rng = np.random.default_rng([12, seed])
+        shift_W, shift_a = rng.standard_normal(p.W.shape), rng.standard_normal(p.a.shape)
+        net = fc.TwoLayerNet(
+            p.W + TANGLED_SHIFT * shift_W, p.a + TANGLED_SHIFT * shift_a, net.activation
+        )
+    check_against_euler(net, data)
+
+
+def check_against_euler(net, data):
     run = fc.flow(net, data, "hinge", t_end=TIED_END, record=NOTHING)
     errors = []
     for step in TIED_STEPS:
@@ -124,24 +145,55 @@ def test_small_problems_agree_with_the_oracle(seed):
 # --- how it ends
 
 
-# Of a review: a choice of sides that was tried could not go on from 16 of 2500 such problems, these
-# three among them, where a neuron slides on the hyperplane of a support vector and both are let go.
-@pytest.mark.parametrize("seed", [86, 377, 2416, *range(40)])
-def test_generic_problems_come_to_rest(seed):
+def random_problem(seed):
     rng = np.random.default_rng([991, seed])
     n, m, d = int(rng.integers(4, 16)), int(rng.integers(2, 13)), int(rng.integers(2, 6))
     data = fc.Dataset(rng.standard_normal((n, d)), rng.choice([-1.0, 1.0], n))
     scale = float(rng.choice([0.1, 0.3, 0.6]))
     W, a = scale * rng.standard_normal((m, d)), scale * rng.standard_normal(m)
     slope = float(rng.choice([0, 0.1]))
-    net = fc.TwoLayerNet(W, a, fc.LeakyReLU(slope) if slope else fc.ReLU())
+    return fc.TwoLayerNet(W, a, fc.LeakyReLU(slope) if slope else fc.ReLU()), data
+
+
+# Of a review: a choice of sides that was tried could not go on from 16 of 2500 such problems, 86, 377 and 2416 among
+# them, where a neuron slides on the hyperplane of a support vector and both are let go. At the second row's demands and
+# sides took turns without end. On 604 the last support vectors, which nothing pulled at, were followed on and on.
+@pytest.mark.parametrize("seed", [86, 377, 2416, 866, 1742, 1882, 2024, 2372, 604, *range(40)])
+def test_generic_problems_come_to_rest(seed):
+    net, data = random_problem(seed)
     run = fc.flow(net, data, "hinge", t_end=1e6, record=NOTHING)
     assert run.outcome.status == "stationary", run.outcome.message
 
 
+# On 658 a leaky neuron goes through w = 0: it is on the other side of what it comes to there (8e-3 off if it is not).
+@pytest.mark.parametrize(
+    ("seed", "before", "length"),
+    [(866, 1043, 3), (1742, 88, 3), (1882, 176, 3), (2024, 22.3, 2), (658, 5.8, 1)],
+)
+def test_euler_tends_to_the_flow_where_demands_and_sides_took_turns(seed, before, length):
+    net, data = random_problem(seed)
+    run = fc.flow(net, data, "hinge", t_end=before, record=NOTHING)
+    on = run.continue_(t_end=before + length, record=NOTHING)
+    assert on.outcome.counts["accepted"] > run.outcome.counts["accepted"]
+    errors = []
+    for step in (4e-4, 1e-4):
+        steps = round(length / step)
+        euler = fc.descend(run.net, data, "hinge", step_size=step, steps=steps, record=NOTHING).net
+        errors.append(gap(euler, on.net.W, on.net.a))
+    assert errors[1] <= min(errors[0] / 2, 5e-4)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_small_problems_end_with_every_sample_satisfied_or_say_why_not(seed):
-    p = small(seed)
+    check_end(small(seed))
+
+
+@pytest.mark.parametrize("seed", DEPENDENT_SEEDS)
+def test_samples_that_depend_on_each_other_are_satisfied_or_it_says_why_not(seed):
+    check_end(dependent(seed))
+
+
+def check_end(p):
     net, data = network(p)
     run = fc.flow(net, data, "hinge", t_end=END, record=NOTHING)
     margins = p.y * outputs(run.net, p.x, p.slope)
@@ -163,7 +215,12 @@ def test_small_problems_end_with_every_sample_satisfied_or_say_why_not(seed):
         )
         assert said in run.outcome.message
     steps = round(RESTING_TIME / RESTING_STEP)
-    still = fc.descend(run.net, data, "hinge", step_size=RESTING_STEP, steps=steps, record=NOTHING)
+    # of weights that are 0: seed 42 of `dependent` rests where a hyperplane repels, on it exactly
+    rounding = 1e-15 * np.linalg.norm(run.net.W, axis=1, keepdims=True)
+    exact = fc.TwoLayerNet(
+        np.where(abs(run.net.W) <= rounding, 0.0, run.net.W), run.net.a, run.net.activation
+    )
+    still = fc.descend(exact, data, "hinge", step_size=RESTING_STEP, steps=steps, record=NOTHING)
     # it goes back and forth in units of the weights
     assert gap(still.net, run.net.W, run.net.a) <= RESTING * math.sqrt(size)
 
@@ -215,6 +272,37 @@ def test_support_vectors_stay_at_their_margin(seed):
         run = run.continue_(max_steps=1, record=NOTHING)
     assert looked > 0
     assert run.outcome.status == "stationary"
+
+
+# Of a review: slow motion was taken for rounding, and samples fell below their margin from slack to slack.
+@pytest.mark.parametrize("c", [1e1, 1e3, 1e5, 1e6])
+def test_weights_of_samples_may_differ_much(c):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 3)), np.array([1.0, -1, 1, 1, -1, 1])
+    W, a = 0.4 * rng.standard_normal((5, 3)), 0.4 * rng.standard_normal(5)
+    data = fc.Dataset(x, y, weights=np.array([1, 1 / c, 1, c, 1, 1]))
+    run = fc.flow(fc.TwoLayerNet(W, a), data, "hinge", t_end=1e16, max_steps=1000, record=NOTHING)
+    assert run.outcome.status == "stationary"
+
+
+def test_samples_that_nearly_depend_on_each_other():
+    """In float32 samples of one plane are off it by rounding."""
+    rng = np.random.default_rng([77, 1084])
+    n, m, d = (int(rng.integers(*bounds)) for bounds in ((2, 14), (1, 12), (1, 6)))
+    rng.standard_normal((n, d))
+    y = rng.choice([-1.0, 1.0], n)
+    x = rng.standard_normal((n, d - 1)) @ rng.standard_normal((d - 1, d))
+    slope = abs(rng.choice([0, 0, 0, 0.1, 0.5, -0.3]))
+    scale = rng.choice([0.05, 0.3, 0.8])
+    W, a = scale * rng.standard_normal((m, d)), scale * rng.standard_normal(m)
+    net = fc.TwoLayerNet(
+        W.astype(np.float32),
+        a.astype(np.float32),
+        fc.LeakyReLU(slope) if slope else fc.ReLU(),
+    )
+    data = fc.Dataset(x.astype(np.float32), y.astype(np.float32))
+    run = fc.flow(net, data, "hinge", t_end=1e5, reduction="sum", max_steps=1000, record=NOTHING)
+    assert run.outcome.status in ("reached_end", "stationary"), run.outcome.message
 
 
 # --- closed forms
@@ -368,7 +456,7 @@ def test_single_precision_is_that_of_its_weights():
     exact = fc.TwoLayerNet(single.W.astype(float), single.a.astype(float))
     rounded = fc.Dataset(data.x.astype(np.float32), data.y.astype(np.float32))
     wide = fc.Dataset(rounded.x.astype(float), rounded.y.astype(float))
-    one = fc.flow(single, rounded, "hinge", t_end=100.0, rtol=1e-5, record=NOTHING)
+    one = fc.flow(single, rounded, "hinge", t_end=100.0, record=NOTHING)
     other = fc.flow(exact, wide, "hinge", t_end=100.0, record=NOTHING)
     assert one.outcome.time == other.outcome.time
     np.testing.assert_array_equal(one.net.W, other.net.W.astype(np.float32))
@@ -433,6 +521,58 @@ def test_a_hundred_neurons_on_a_hundred_samples():
     assert (data.y * outputs(run.net, data.x) >= 1 - MARGIN).all()
 
 
+# --- units
+
+
+@pytest.mark.parametrize("seed", UNIT_SEEDS)
+@pytest.mark.parametrize("k", UNITS)
+@pytest.mark.parametrize("shared", [True, False], ids=["both_layers", "first_layer"])
+def test_units_of_samples_change_no_bits(seed, k, shared):
+    p = small(seed)
+    net, data = network(p)
+    c = 2.0**k if shared else 2.0 ** (k // 2)
+    of_W, of_a, of_time = (2.0 ** (-k // 2), 2.0 ** (-k // 2), 1 / c) if shared else (1 / c, 1, 1)
+    rates = None if shared else {"W": c**-2, "a": 1.0}
+    options = {"record": NOTHING, "events": True}
+    one = fc.flow(net, data, "hinge", t_end=END, **options)
+    other = fc.flow(
+        fc.TwoLayerNet(net.W * of_W, net.a * of_a, net.activation),
+        fc.Dataset(data.x * c, data.y, weights=data.weights),
+        "hinge",
+        t_end=END * of_time,
+        layer_rates=rates,
+        **options,
+    )
+    assert other.outcome.status == one.outcome.status == "stationary"
+    assert other.outcome.time == one.outcome.time * of_time
+    assert other.outcome.counts == one.outcome.counts
+    np.testing.assert_array_equal(other.net.W, one.net.W * of_W)
+    np.testing.assert_array_equal(other.net.a, one.net.a * of_a)
+    ours, theirs = one.events.to_dataframe(), other.events.to_dataframe()
+    np.testing.assert_array_equal(theirs.time, ours.time * of_time)
+    for column in ("neuron", "sample", "kind"):
+        np.testing.assert_array_equal(theirs[column], ours[column])
+
+
+@pytest.mark.parametrize("seed", UNIT_SEEDS)
+@pytest.mark.parametrize("c", DECIMAL_UNITS)
+def test_samples_in_other_units_end_as_they_do(seed, c):
+    p = small(seed)
+    net, data = network(p)
+    one = fc.flow(net, data, "hinge", t_end=END, record=NOTHING)
+    root = math.sqrt(c)
+    other = fc.flow(
+        fc.TwoLayerNet(net.W / root, net.a / root, net.activation),
+        fc.Dataset(data.x * c, data.y, weights=data.weights),
+        "hinge",
+        t_end=END / c,
+        record=NOTHING,
+    )
+    assert other.outcome.status == one.outcome.status == "stationary", other.outcome.message
+    assert other.outcome.time * c == pytest.approx(one.outcome.time, rel=UNIT_GAP)
+    assert gap(one.net, other.net.W * root, other.net.a * root) <= UNIT_GAP
+
+
 # --- stops
 
 
@@ -448,6 +588,12 @@ def test_targets_limits_and_what_they_say():
     few = fc.flow(net, data, "hinge", t_end=100.0, max_steps=3, record=NOTHING)
     assert few.outcome.status == "max_steps"
     assert few.outcome.counts["accepted"] == 3
+    assert "raise max_steps" in few.outcome.message
+    assert "rtol" not in few.outcome.message
+    for run in (slow, few):
+        short = np.flatnonzero(data.y * outputs(run.net, data.x) < 1 - MARGIN)
+        assert f"{short.size} of {data.n} margins are below 1 (sample" in run.outcome.message
+        assert ", ".join(map(str, short[:5])) in run.outcome.message
     none = fc.flow(net, data, "hinge", t_end=100.0, wall_time=0.0, record=NOTHING)
     assert none.outcome.status == "wall_time"
     on = none.continue_()
@@ -515,10 +661,11 @@ def test_a_satisfied_network_does_not_begin_to_move():
     assert run.continue_().outcome.status == "stationary"
 
 
-def test_a_dead_network_is_said_to_be_dead():
+@pytest.mark.parametrize("target", [None, 0.0])
+def test_a_dead_network_is_said_to_be_dead(target):
     data = fc.Dataset([[1.0, 0.0], [1.0, 0.5]], [1.0, -1.0])
     net = fc.TwoLayerNet([[-2.0, 0.0], [-1.0, 0.1]], [1.0, 1.0])
-    run = fc.flow(net, data, "hinge", t_end=5.0)
+    run = fc.flow(net, data, "hinge", t_end=5.0, gradient_target=target)
     assert run.outcome.status == "stationary"
     assert "2 of 2 margins are below 1 (samples 0, 1)" in run.outcome.message
     assert "2 of 2 neurons are dead (neurons 0, 1)" in run.outcome.message
@@ -551,3 +698,20 @@ def test_penalties_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         fc.flow(net, data, "hinge", t_end=1.0, method="event", **options)
     assert fc.flow(net, data, "hinge", t_end=0.1, **options).settings["method"] == "tsit5"
+
+
+@pytest.mark.parametrize(("layer", "rate"), [("W", 1e200), ("a", 1e-200)])
+def test_rates_beyond_numbers_are_refused(layer, rate):
+    net, data = problem()
+    with pytest.raises(ValueError, match=rf"layer_rates\['{layer}'\]=1e.200: .*other units"):
+        fc.flow(net, data, "hinge", t_end=1.0, layer_rates={layer: rate})
+
+
+@pytest.mark.parametrize("rate", [1e-75, 1e75])
+def test_rates_are_units_of_time(rate):
+    net, data = problem()
+    one = fc.flow(net, data, "hinge", t_end=100.0, record=NOTHING)
+    rates = {"W": rate, "a": rate}
+    other = fc.flow(net, data, "hinge", t_end=100 / rate, layer_rates=rates, record=NOTHING)
+    assert other.outcome.time * rate == pytest.approx(one.outcome.time, rel=1e-9)
+    assert gap(other.net, one.net.W, one.net.a) <= 1e-9

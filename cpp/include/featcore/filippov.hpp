@@ -23,12 +23,14 @@ inline ColMatrix<double> coefficients_across(const ColMatrix<double>& gram,
 // that none that is on or off moves to the other side and each held one has its share inside
 // [0, 1]. Repelling samples are never held. `gram`: products of the samples; `base`: the field on
 // them with all off; `jumps`: what the field's coefficient of a sample gains where it turns on;
-// `head_sign`: of a. False if it came to no end.
+// `head_sign`: of a; `noise`: fields that are rounding. False if it came to no end.
 inline bool choose_sides(const ColMatrix<double>& gram, const Vector<double>& base,
-                         const Vector<double>& jumps, double head_sign, std::vector<int>& status) {
+                         const Vector<double>& jumps, double head_sign, double noise,
+                         std::vector<int>& status) {
   const Index count = base.size();
   const auto at = [](Index p) { return static_cast<std::size_t>(p); };
-  const double tolerance = 1e-12 * jumps.cwiseAbs().cwiseProduct(gram.diagonal()).maxCoeff();
+  const double tolerance =
+      std::max(noise, 1e-12 * jumps.cwiseAbs().cwiseProduct(gram.diagonal()).maxCoeff());
   Vector<double> share(count);
   std::vector<Index> inside;
   for (Index round = 0; round < 20 + 10 * count; ++round) {

@@ -37,7 +37,7 @@ struct HingeState {
   double step = 0;                   // the length to try next; 0 before the first
   std::vector<double> w, heads;      // (m, padded inputs), (m)
   std::vector<double> z;             // (m, padded lines): exactly 0 on a hyperplane
-  std::vector<std::int8_t> sides;    // (m, lines)
+  std::vector<std::int8_t> sides;    // (m, lines): on (1), off (-1), held (0) or still (-2)
   std::vector<std::int8_t> demands;  // (groups)
   std::vector<std::int8_t> rests;    // (m): at w = 0 for good, as relu'(0) = 0 has it
   std::vector<double> eta;           // (groups): the demand as a number, in (0, 1) if held
@@ -66,6 +66,7 @@ class HingeCore {
       throw std::invalid_argument("the exact hinge flow needs ReLU or leaky ReLU");
     for (Index j = 0; j < m_; ++j)
       samples_.lines().gather(net.W + j * net.d, start_w_.data() + j * padded_d_);
+    measure_terms();
   }
 
   HingeCore(const HingeCore&) = delete;
@@ -100,8 +101,9 @@ class HingeCore {
         const double least = options_.zero * norm_of(first, j);
         for (Index u = 0; u < lines_; ++u) {
           double& z = first.z[size(j * padded_n_ + u)];
-          if (std::abs(z) <= least * samples_.lines().norm(u)) z = 0;
-          first.sides[size(j * lines_ + u)] = z > 0 ? 1 : -1;
+          if (std::abs(z) <= least * line_norm(u)) z = 0;
+          const bool stays = z == 0 && first.rests.back() == 0 && line_norm(u) > 0;
+          first.sides[size(j * lines_ + u)] = z > 0 ? 1 : (stays ? kStill : -1);
         }
       }
       const std::vector<HingeGroup>& groups = samples_.groups();
@@ -140,7 +142,7 @@ class HingeCore {
     double reach = state_.step > 0 ? state_.step : 0.1 / pull;
     sizes_ = Vector<double>(m_);
     for (Index j = 0; j < m_; ++j)
-      sizes_(j) = std::max(std::hypot(state_.heads[size(j)], norm_of(state_, j)),
+      sizes_(j) = std::max(std::hypot(state_.heads[size(j)], norm_of(state_, j) / aspect()),
                            std::numeric_limits<double>::min());
     reach = course_.series.expand(course_.piece, sizes_, reach);
     ++counts_.evaluations;
@@ -148,6 +150,7 @@ class HingeCore {
     Event event;
     event.tau = reach;
     find_slack(event);
+    find_pull(event);
     find_crossing(event, team);
     find_margin(event, team);
     moved_ = state_;
@@ -233,13 +236,18 @@ class HingeCore {
   // Roundings of z, relative to |w| |x|, that may be left of a zero.
   static constexpr double kBlur = 16 * kRounding;
   static constexpr double kRest = 1e-13;  // of the weight at the start: rounding
+  // On the hyperplane as at the start or where it has begun to repel: neither x nor -x is active,
+  // until the field, which is then more than this part of its terms, leads to either side.
+  static constexpr std::int8_t kStill = -2;
+  static constexpr double kNoise = 1e-12;
 
   struct Event {
-    enum Kind { none, crossing, slack, margin };
+    enum Kind { none, crossing, slack, margin, pull };
     Kind kind = none;
     double tau = 0;
     Index neuron = -1;
     Index line = -1;
+    Index group = -1;  // of a margin
   };
 
   struct Pair {
@@ -276,12 +284,28 @@ class HingeCore {
     });
   }
 
+  // How fast |w| and |a| grow in what all samples ask for, and |w| / |a| where both have grown:
+  // what is compared with these does not depend on the units that samples are measured in.
+  double growth() const {
+    const Rates& rates = options_.rates;
+    return both_move() ? std::sqrt(rates.W * rates.a) : std::max(rates.W, rates.a);
+  }
+  double aspect() const {
+    return both_move() ? std::sqrt(options_.rates.W / options_.rates.a) : 1.0;
+  }
+  bool both_move() const { return options_.rates.W > 0 && options_.rates.a > 0; }
+
   double norm_of(const HingeState& s, Index j) const {
     return detail::norm(s.w.data() + j * padded_d_, padded_d_);
   }
   std::int8_t side(const HingeState& s, Index j, Index u) const {
     return s.sides[size(j * lines_ + u)];
   }
+  static bool any_still(const HingeState& s) {
+    return std::find(s.sides.begin(), s.sides.end(), kStill) != s.sides.end();
+  }
+  // Whether it stays there on the piece.
+  static bool on_hyperplane(std::int8_t side) { return side == 0 || side == kStill; }
   double line_norm(Index u) const { return samples_.lines().norm(u); }
   // What rounding may leave of a z that is zero.
   double blur(double norm, Index u) const { return kBlur * norm * line_norm(u); }
@@ -289,7 +313,8 @@ class HingeCore {
 
   // sigma' at z, and its share of x: +-factor where z changes its sign on the line.
   double gate(const HingeGroup& group, double side) const {
-    return group.factor * ((group.factor > 0) == (side > 0) ? 1.0 : slope_);
+    const bool on = side != kStill && (group.factor > 0) == (side > 0);
+    return group.factor * (on ? 1.0 : slope_);
   }
 
   // out = X w, for all neurons.
@@ -303,22 +328,34 @@ class HingeCore {
                });
   }
 
-  // Residuals of samples that are not held make these: v_j is the sum over lines of `off`, or `on`.
+  // Residuals of samples that are not held make these: v_j is the sum over lines of `off`, or `on`,
+  // or `still`.
   void find_coefficients(const HingeState& s) {
     off_.assign(size(lines_), 0.0);
     on_.assign(size(lines_), 0.0);
+    still_.assign(size(lines_), 0.0);
     active_lines_.clear();
     const std::vector<HingeGroup>& groups = samples_.groups();
     for (Index u = 0; u < lines_; ++u) {
       const auto [first, last] = samples_.of_line(u);
+      double terms = 0;
       for (std::size_t g = first; g < last; ++g) {
         if (in_held_[g] >= 0 || s.demands[g] != static_cast<std::int8_t>(Demand::full)) continue;
         const double r = groups[g].label * groups[g].weight;
         off_[size(u)] += r * gate(groups[g], -1);
         on_[size(u)] += r * gate(groups[g], 1);
+        still_[size(u)] += r * gate(groups[g], kStill);
+        terms += std::abs(r * gate(groups[g], kStill));
       }
+      // x and -x may cancel, to rounding
+      if (std::abs(still_[size(u)]) <= 4 * kRounding * terms) still_[size(u)] = 0;
       if (off_[size(u)] != 0 || on_[size(u)] != 0) active_lines_.push_back(u);
     }
+  }
+
+  // Of v_j on line u, which is on that side; without samples that are held.
+  double coefficient(Index u, std::int8_t side) const {
+    return side > 0 ? on_[size(u)] : (side == kStill ? still_[size(u)] : off_[size(u)]);
   }
 
   // The smooth field of a state, where the samples in `held_` have demands that are yet to be
@@ -346,8 +383,7 @@ class HingeCore {
                    const double moves = s.rests[size(j)] != 0 ? 0 : 1;
                    for (Index c = 0; c < active; ++c) {
                      const Index u = active_lines_[size(c)];
-                     coefficients(j - first, c) =
-                         moves * (side(s, j, u) > 0 ? on_[size(u)] : off_[size(u)]);
+                     coefficients(j - first, c) = moves * coefficient(u, side(s, j, u));
                    }
                    for (Index b = 0; b < held; ++b)
                      course_.piece.gates(j, b) = moves * group(b).label * group(b).weight *
@@ -446,12 +482,14 @@ class HingeCore {
     built_.clear();
     held_.clear();
     double asked = 0;  // by all samples, if nothing cancelled
+    bool any_full = false;
     pull_ = 0;
     const std::vector<HingeGroup>& groups = samples_.groups();
     for (std::size_t g = 0; g < groups.size(); ++g) {
       if (state_.demands[g] == static_cast<std::int8_t>(Demand::held)) held_.push_back(g);
+      any_full = any_full || state_.demands[g] == static_cast<std::int8_t>(Demand::full);
       const double size = std::abs(groups[g].label) * groups[g].weight * samples_.norm(groups[g]);
-      pull_ += size * options_.rates.W + size * options_.rates.a;
+      pull_ += 2 * growth() * size;
       asked += state_.eta[g] * size;
     }
     if (held_.empty() || held_ != built) build(state_, team);
@@ -469,33 +507,39 @@ class HingeCore {
     measure_fields(state_);
     u_.resize(m_, padded_n_);
     multiply(v_.data(), u_.data(), team);
-    // in units of the largest weight, whose square may underflow
+    // in units of the largest weight, whose square may underflow; at rest by what moves the loss
     const ConstRows<double> w(state_.w.data(), m_, padded_d_);
     const ConstVector<double> heads(state_.heads.data(), m_);
     const double largest = std::max(w.cwiseAbs().maxCoeff(), heads.cwiseAbs().maxCoeff());
     const double unit = largest > 0 ? std::exp2(std::ilogb(largest)) : 1.0;
-    double squared = 0, weights = 0;
+    double squared = 0, moved = 0, most = 0;
     for (Index j = 0; j < m_; ++j) {
       const double a = heads(j) / unit;
+      const double of_w = a * a * v_.row(j).squaredNorm();
       const double head = w.row(j).dot(v_.row(j)) / unit;
-      if (options_.rates.W != 0) squared += a * a * v_.row(j).squaredNorm();
-      if (options_.rates.a != 0) squared += head * head;
-      weights += a * a + (w.row(j) / unit).squaredNorm();
+      const double of_a = head * head;
+      if (options_.rates.W != 0) squared += of_w;
+      if (options_.rates.a != 0) squared += of_a;
+      moved += options_.rates.W * of_w + options_.rates.a * of_a;
+      most += options_.rates.W * a * a + options_.rates.a * (w.row(j) / unit).squaredNorm();
     }
     squared_gradient_ = squared * unit * unit;
     constexpr double kCancelled = 1e-14;
-    at_rest_ = !(std::sqrt(squared) > kCancelled * asked * std::sqrt(weights));
+    // support vectors alone, held by nothing, do not move either: what they ask for is rounding
+    at_rest_ = !any_full || !(std::sqrt(moved) > kCancelled * asked * std::sqrt(most));
     prepared_ = true;
   }
 
   // --- events
 
-  // First tau < event.tau at which `gap`, a polynomial that is not negative by more than `slack` at
-  // 0, becomes negative: by more than `slack` if it begins no higher.
+  // First tau <= limit at which `gap`, a polynomial in units of the series that is not negative by
+  // more than `slack` at 0, becomes negative: by more than `slack` if it begins no higher. Beyond
+  // `limit` if it does not.
   double first_below(std::vector<double>& gap, double slack, double limit) {
     if (gap.front() < -slack) return 0;
     if (gap.front() <= slack) gap.front() = std::max(gap.front(), 0.0) + slack;
-    return root_(gap, limit);
+    const double unit = course_.series.unit();
+    return root_(gap, limit / unit) * unit;
   }
 
   // Shares of support vectors and of held pairs that leave [0, 1], and heads of neurons that slide
@@ -505,7 +549,7 @@ class HingeCore {
     std::vector<double> gap;
     const auto look = [&](double slack, Index neuron, Index line) {
       const double tau = first_below(gap, slack, event.tau);
-      if (tau <= event.tau) event = {Event::slack, tau, neuron, line};
+      if (tau <= event.tau) event = {Event::slack, tau, neuron, line, -1};
     };
     for (Index b = 0; b < eta_.size(); ++b)
       for (const double bound : {0.0, 1.0}) {
@@ -549,6 +593,28 @@ class HingeCore {
     }
   }
 
+  // Lines at rest on their hyperplanes which the field comes to pull away.
+  void find_pull(Event& event) {
+    if (eta_.size() == 0 || !any_still(state_)) return;
+    std::vector<double> gap;
+    for (Index j = 0; j < m_; ++j)
+      for (Index u = 0; u < lines_; ++u) {
+        if (side(state_, j, u) != kStill || !(terms_of(u) > 0)) continue;
+        const double constant = fields_of(j, u, of_held_), least = 2 * kNoise * terms_of(u);
+        for (const double sign : {1.0, -1.0}) {
+          gap.assign(size(course_.series.order()), 0.0);
+          for (int k = 0; k < course_.series.order(); ++k)
+            for (Index b = 0; b < eta_.size(); ++b)
+              gap[size(k)] += sign * of_held_[size(b)] * course_.series.eta(k)(b);
+          gap.front() += sign * constant + least;
+          const double tau = first_below(gap, 0, event.tau);
+          // a head of 0 that stays is pulled in vain
+          if (tau < event.tau && (tau > 0 || course_.series.a(0)(j) != 0))
+            event = {Event::pull, tau, j, u, -1};
+        }
+      }
+  }
+
   // What v gains along x_u where z_u turns positive; `eta(b)`: of held samples.
   template <class Eta>
   double jump_of(Index u, Eta&& eta, bool constant = true) const {
@@ -563,28 +629,29 @@ class HingeCore {
     return jump;
   }
 
-  // Bounds of sum_k |c_k| tau^k and of its derivatives.
+  // Bounds of sum_k |c_k| s^k and of its derivatives.
   struct Bounds {
     double value = 0, first = 0, second = 0;
   };
   template <class Term>
-  static Bounds bounds(int count, double tau, Term&& term) {
+  static Bounds bounds(int count, double s, Term&& term) {
     Bounds b;
     for (int k = count - 1; k >= 0; --k) {
       const double c = std::abs(term(k));
-      b.value = b.value * tau + c;
-      if (k > 0) b.first = b.first * tau + k * c;
-      if (k > 1) b.second = b.second * tau + k * (k - 1) * c;
+      b.value = b.value * s + c;
+      if (k > 0) b.first = b.first * s + k * c;
+      if (k > 1) b.second = b.second * s + k * (k - 1) * c;
     }
     return b;
   }
 
-  // Of the heads, and of what v can change by: in length, and its speed.
+  // Of the heads, and of what v can change by: in length, and its speed; in units of the series.
   void find_bounds(double tau) {
+    const double s = tau / course_.series.unit();
     const int order = course_.series.order();
     std::vector<double> change, speed;
     for (Index b = 0; b < eta_.size(); ++b) {
-      const Bounds eta = bounds(order, tau, [&](int k) { return course_.series.eta(k)(b); });
+      const Bounds eta = bounds(order, s, [&](int k) { return course_.series.eta(k)(b); });
       change.push_back(eta.value);
       speed.push_back(eta.first);
     }
@@ -592,7 +659,7 @@ class HingeCore {
     drift_.resize(size(m_));
     drift_speed_.resize(size(m_));
     for (Index j = 0; j < m_; ++j) {
-      head_bounds_[size(j)] = bounds(order + 1, tau, [&](int k) { return course_.series.a(k)(j); });
+      head_bounds_[size(j)] = bounds(order + 1, s, [&](int k) { return course_.series.a(k)(j); });
       double sum = 0, sum_of_speeds = 0;
       for (Index b = 0; b < eta_.size(); ++b) {
         const double length = std::abs(course_.piece.gates(j, b)) * line_norm(group(b).line);
@@ -663,21 +730,22 @@ class HingeCore {
       const double most = reach * options_.rates.W * heads.value;
       // where w = 0, v may be no more than what rounding leaves of sums that cancel
       const double length = norm_of(state_, j);
-      const double slack = kBlur * (length > kRest * sizes_(j) ? length : sizes_(j));
+      const double most_length = aspect() * sizes_(j);
+      const double slack = kBlur * (length > kRest * most_length ? length : most_length);
       const double* z = state_.z.data() + j * padded_n_;
       for (Index u = 0; u < lines_; ++u) {
         const double s = static_cast<double>(side(state_, j, u));
         const double now = s * z[u], then = s * z_(j, u);
         const double steady = std::abs(u_(j, u)), drift = drift_[size(j)] * line_norm(u);
         const double tiny = slack * line_norm(u);
-        if (s == 0 || !(line_norm(u) > 0)) continue;
+        if (on_hyperplane(side(state_, j, u)) || !(line_norm(u) > 0)) continue;
         if (then > 0 && now > tiny &&
             ((!turns && drift < steady) || now + then > most * (steady + drift)))
           continue;
         path_of(j, u, path);
         for (double& c : path) c *= s;
         const double tau = first_below(path, tiny, event.tau);
-        if (tau < event.tau) event = {Event::crossing, tau, j, u};
+        if (tau < event.tau) event = {Event::crossing, tau, j, u, -1};
       }
     }
     if (event.tau < reach) {
@@ -759,8 +827,9 @@ class HingeCore {
     sum_lines(end_heads, end_z, team);
     for (const HingeGroup& group : groups) later.push_back(margin_of(group));
     bound_curvature(tau, team);
+    const double s = tau / course_.series.unit();
     for (const HingeGroup& group : groups)
-      bend.push_back(std::abs(group.label) * of_lines(group) * tau * tau / 8);
+      bend.push_back(std::abs(group.label) * of_lines(group) * s * s / 8);
     std::vector<double> gap;
     for (std::size_t g = 0; g < groups.size(); ++g) {
       if (!(groups[g].weight > 0) || in_held_[g] >= 0) continue;
@@ -772,13 +841,14 @@ class HingeCore {
       for (double& c : gap) c *= sign;
       gap.front() = at_start;
       const double found = first_below(gap, slack[g], event.tau);
-      if (found < event.tau) event = {Event::margin, found, -1, -1};
+      if (found < event.tau) event = {Event::margin, found, -1, -1, static_cast<Index>(g)};
     }
   }
 
-  // Sums over neurons of a bound of |(a sigma(z))''| up to tau.
+  // Sums over neurons of a bound of |(a sigma(z))''| up to tau, in units of the series.
   void bound_curvature(double tau, const Team& team) {
-    const double rate = options_.rates.W, slope = slope_;
+    const double unit = course_.series.unit(), slope = slope_;
+    const double s = tau / unit, rate = options_.rates.W * unit;
     const Index lines = lines_;
     const double* const norms = samples_.lines().norms();
     sum_chunks(team, [&](Index j, Sums sums) {
@@ -794,7 +864,7 @@ class HingeCore {
         const double speed = rate * a.value * field;
         const double bend = rate * (a.first * field + a.value * speed_of_drift * norms[u]);
         const double all =
-            a.second * (std::abs(z[u]) + tau * speed) + 2 * a.first * speed + a.value * bend;
+            a.second * (std::abs(z[u]) + s * speed) + 2 * a.first * speed + a.value * bend;
         const double side = static_cast<double>(sides[u]);
         up[u] += all * (side > 0 ? 1.0 : (side < 0 ? slope : 0.0));
         down[u] += all * (side < 0 ? 1.0 : (side > 0 ? slope : 0.0));
@@ -810,7 +880,7 @@ class HingeCore {
     for (Index j = 0; j < m_; ++j) {
       const std::int8_t s = side(state_, j, group.line);
       const double weight = group.label * gate(group, s);
-      if (s == 0 || weight == 0) continue;
+      if (on_hyperplane(s) || weight == 0) continue;
       path_of(j, group.line, path);
       for (int k = 0; k <= order; ++k)
         for (int l = 0; l <= order; ++l)
@@ -842,8 +912,9 @@ class HingeCore {
     for (Index j = 0; j < m_; ++j)
       for (Index k = 0; k < padded_d_; ++k) moved_.w[size(j * padded_d_ + k)] += shift_(j, k);
     std::copy_n(z_.data(), m_ * padded_n_, moved_.z.data());
-    for (const Slide& slide : course_.slides)
-      for (const Index u : slide.lines) moved_.z[size(slide.neuron * padded_n_ + u)] = 0;
+    for (Index j = 0; j < m_; ++j)
+      for (Index u = 0; u < lines_; ++u)
+        if (on_hyperplane(side(state_, j, u))) moved_.z[size(j * padded_n_ + u)] = 0;
     const Vector<double> eta = course_.eta + course_.series.eta_at(event.tau);
     for (std::size_t b = 0; b < held_.size(); ++b)
       moved_.eta[held_[b]] = eta(static_cast<Index>(b));
@@ -854,7 +925,7 @@ class HingeCore {
         for (Index u = 0; u < lines_; ++u) {
           double& z = moved_.z[size(j * padded_n_ + u)];
           const bool meant = event.kind == Event::crossing && j == event.neuron && u == event.line;
-          if (side(state_, j, u) == 0 || (!meant && std::abs(z) > blur(now, u))) continue;
+          if (on_hyperplane(side(state_, j, u)) || (!meant && std::abs(z) > blur(now, u))) continue;
           if (meant || std::abs(state_.z[size(j * padded_n_ + u)]) > blur(before, u)) {
             z = 0;
             arrived_.push_back({j, u});
@@ -901,14 +972,14 @@ class HingeCore {
     std::vector<Index> touched;
     find_coefficients(s);
     for (const Pair& pair : arrived_) {
-      const double jump = jump_of(pair.line, [&](Index b) { return eta_(b); });
+      const double jump = jump_of(pair.line);
       // unless it is pushed back, it goes on beyond
       if (s.heads[size(pair.neuron)] * jump > 0) {
         std::int8_t& side = s.sides[size(pair.neuron * lines_ + pair.line)];
         side = static_cast<std::int8_t>(-side);
       }
     }
-    if (held_.empty() && begun_) {
+    if (held_.empty() && begun_ && !any_still(s)) {
       if (event.kind == Event::slack) touched.push_back(event.neuron);
       for (const Pair& pair : arrived_)
         if (touched.empty() || touched.back() != pair.neuron) touched.push_back(pair.neuron);
@@ -919,27 +990,19 @@ class HingeCore {
             touched.push_back(j);
             break;
           }
-    bool sound = true;
-    if (held_.empty()) {
-      for (const Index j : touched) resolve(s, j, sound);
-      return sound;
+    for (const Index j : touched) let_go(s, j);
+    bool leaves = true;
+    while (leaves) {
+      bool sound = true;
+      if (held_.empty())
+        for (const Index j : touched) resolve(s, j, sound);
+      else
+        sound = agree_to_rounding(s, event, touched, team);
+      if (!sound) return false;
+      leaves = false;
+      for (const Index j : touched) leaves = leave(s, j) || leaves;
     }
-    bool changed = true;
-    for (int round = 0; round < options_.rounds && changed; ++round) {
-      build(s, team);
-      const ColMatrix<double> kernel = course_.piece.kernel();
-      const Vector<double> drift = course_.piece.drift();
-      const Vector<double> noise =
-          1e-12 * (options_.rates.a *
-                       (course_.piece.y.cwiseAbs().transpose() * course_.piece.y0.cwiseAbs()) +
-                   options_.rates.W *
-                       (course_.piece.N0.cwiseAbs().transpose() * course_.piece.a.cwiseAbs2()) +
-                   kernel.cwiseAbs() * Vector<double>::Ones(kernel.cols()));
-      sound = minimize_in_box(kernel, drift, noise, eta_);
-      changed = false;
-      for (const Index j : touched) changed = resolve(s, j, sound) || changed;
-    }
-    if (changed || !sound) return false;
+    if (held_.empty()) return true;
     built_ = held_;
     for (std::size_t b = 0; b < held_.size(); ++b) {
       const std::size_t g = held_[b];
@@ -952,23 +1015,101 @@ class HingeCore {
     return true;
   }
 
-  // Sides of the lines that neuron j is on, given all demands. True if any changed; `sound` becomes
-  // false if none are found.
-  bool resolve(HingeState& s, Index j, bool& sound) {
+  // What demands of samples in held_ do to half the squared velocity, with the sides of a state.
+  struct Pulls {
+    ColMatrix<double> kernel;
+    Vector<double> drift, noise;
+    Vector<double> gradient(const Vector<double>& eta) const { return kernel * eta + drift; }
+  };
+  Pulls pulls_of(const HingeState& s, const Team& team) {
+    build(s, team);
+    Pulls out{course_.piece.kernel(), course_.piece.drift(), {}};
+    out.noise =
+        noise_ *
+        (options_.rates.a * (course_.piece.y.cwiseAbs().transpose() * course_.piece.y0.cwiseAbs()) +
+         options_.rates.W *
+             (course_.piece.N0.cwiseAbs().transpose() * course_.piece.a.cwiseAbs2()) +
+         out.kernel.cwiseAbs() * eta_.cwiseAbs());
+    return out;
+  }
+
+  // A sample that has come to its margin and would be left with the demand that it has moves, if
+  // slowly: what it moves by is no rounding then. Else a run creeps on from slack to slack.
+  bool agree_to_rounding(HingeState& s, const Event& event, const std::vector<Index>& neurons,
+                         const Team& team) {
+    noise_ = 1e-12;
+    if (!agree(s, neurons, team)) return false;
+    if (event.group < 0) return true;
+    const auto g = static_cast<std::size_t>(event.group);
+    const double was = s.demands[g] == static_cast<std::int8_t>(Demand::full) ? 1 : 0;
+    if (in_held_[g] < 0 || eta_(in_held_[g]) != was) return true;
+    noise_ = 2e-14;
+    return agree(s, neurons, team);
+  }
+
+  // Demands of samples in held_, and sides of neurons, each given the other, until neither changes:
+  // Newton's method for a convex function of the demands that is quadratic piece by piece. Where it
+  // goes round in circles it goes on to the lowest point on the way only, and then it does not.
+  // False if it comes to no end.
+  bool agree(HingeState& s, const std::vector<Index>& neurons, const Team& team) {
+    bool sound = true;
+    const auto resolve_all = [&] {
+      bool changed = false;
+      for (const Index j : neurons) changed = resolve(s, j, sound) || changed;
+      return changed;
+    };
+    for (int round = 0; round < 2 * options_.rounds; ++round) {
+      const Vector<double> from = eta_;
+      const Pulls pulls = pulls_of(s, team);
+      sound = minimize_in_box(pulls.kernel, pulls.drift, pulls.noise, eta_);
+      if (!resolve_all()) return sound;
+      if (round < options_.rounds) continue;
+      const Vector<double> way = eta_ - from;
+      const auto slope_at = [&] { return pulls_of(s, team).gradient(eta_).dot(way); };
+      double low = 0, high = 1;
+      double at_low = pulls.gradient(from).dot(way), at_high = slope_at();
+      if (!(at_high > 0)) continue;
+      constexpr int kLooks = 40;
+      for (int look = 0; look < kLooks && high - low > kRounding; ++look) {
+        const double secant = low + (high - low) * at_low / (at_low - at_high);
+        const double to = look % 2 == 0 ? secant : 0.5 * (low + high);
+        eta_ = (from + to * way).cwiseMax(0).cwiseMin(1);
+        resolve_all();
+        const double slope = slope_at();
+        (slope > 0 ? high : low) = to;
+        (slope > 0 ? at_high : at_low) = slope;
+      }
+    }
+    return false;
+  }
+
+  // The lines that a neuron is on: those at rest, and all others with their status.
+  struct Ties {
+    std::vector<Index> still, tied;
+    std::vector<int> status;
+    Eigen::RowVectorXd v;  // with all of `tied` off
+    double sign = 0;       // of the head just after now
+  };
+  // False if there are none.
+  bool find_ties(const HingeState& s, Index j, Ties& ties) const {
     if (s.rests[size(j)] != 0) return false;
-    std::vector<Index> tied;
-    for (Index u = 0; u < lines_; ++u)
-      if (s.z[size(j * padded_n_ + u)] == 0 && line_norm(u) > 0) tied.push_back(u);
-    if (tied.empty()) return false;
-    const auto count = static_cast<Index>(tied.size());
-    const auto eta = [&](Index b) { return eta_(b); };
-    // v with every tied line off, and what decides the sign of the head just after now
-    Eigen::RowVectorXd v = Eigen::RowVectorXd::Zero(padded_d_);
-    double speed_of_head = 0;
     std::vector<char> is_tied(size(lines_), 0);
-    for (const Index u : tied) is_tied[size(u)] = 1;
+    for (Index u = 0; u < lines_; ++u) {
+      if (s.z[size(j * padded_n_ + u)] != 0 || !(line_norm(u) > 0)) continue;
+      is_tied[size(u)] = 1;
+      const std::int8_t now = side(s, j, u);
+      if (now == kStill) {
+        ties.still.push_back(u);
+        continue;
+      }
+      ties.tied.push_back(u);
+      ties.status.push_back((now > 0 ? 1 : 0) - (now < 0 ? 1 : 0));
+    }
+    if (ties.still.empty() && ties.tied.empty()) return false;
+    ties.v = Eigen::RowVectorXd::Zero(padded_d_);
+    double speed_of_head = 0;
     const auto add = [&](Index u, double coefficient) {
-      v += coefficient * line_row(u);
+      ties.v += coefficient * line_row(u);
       speed_of_head += coefficient * s.z[size(j * padded_n_ + u)];
     };
     for (const Index u : active_lines_)
@@ -978,28 +1119,152 @@ class HingeCore {
       const double at = is_tied[size(u)] != 0 ? -1 : static_cast<double>(side(s, j, u));
       add(u, eta_(b) * group(b).label * group(b).weight * gate(group(b), at));
     }
-    const double head = s.heads[size(j)];
-    const double sign = head != 0 ? (head > 0 ? 1.0 : -1.0)
-                                  : (speed_of_head > 0 ? 1.0 : (speed_of_head < 0 ? -1.0 : 0.0));
-    std::vector<int> status(tied.size());
-    Vector<double> base(count), jumps(count);
-    ColMatrix<double> gram(count, count);
-    for (Index p = 0; p < count; ++p) {
-      const Index u = tied[size(p)];
-      const std::int8_t now = side(s, j, u);
-      status[size(p)] = (now > 0 ? 1 : 0) - (now < 0 ? 1 : 0);
-      base(p) = line_row(u).dot(v);
-      jumps(p) = jump_of(u, eta);
-      for (Index q = 0; q <= p; ++q) gram(p, q) = gram(q, p) = product(u, tied[size(q)]);
-    }
-    sound = choose_sides(gram, base, jumps, sign, status) && sound;
+    for (const Index u : ties.still) ties.v -= far_part(u) * line_row(u);
+    const double head = s.heads[size(j)] != 0 ? s.heads[size(j)] : speed_of_head;
+    ties.sign = head > 0 ? 1.0 : (head < 0 ? -1.0 : 0.0);
+    return true;
+  }
+
+  // Sides of the lines that neuron j is on, but those at rest, given all demands. True if any
+  // changed; `sound` becomes false if none are found.
+  bool resolve(HingeState& s, Index j, bool& sound) const {
+    Ties ties;
+    if (!find_ties(s, j, ties)) return false;
+    sound = choose(ties, products_of(ties.tied)) && sound;
     bool changed = false;
-    for (std::size_t p = 0; p < tied.size(); ++p) {
-      std::int8_t& now = s.sides[size(j * lines_ + tied[p])];
-      changed = changed || now != static_cast<std::int8_t>(status[p]);
-      now = static_cast<std::int8_t>(status[p]);
+    for (std::size_t p = 0; p < ties.tied.size(); ++p) {
+      std::int8_t& now = s.sides[size(j * lines_ + ties.tied[p])];
+      changed = changed || now != static_cast<std::int8_t>(ties.status[p]);
+      now = static_cast<std::int8_t>(ties.status[p]);
     }
     return changed;
+  }
+
+  // Lines that neuron j is held on and that have begun to repel are as at the start.
+  void let_go(HingeState& s, Index j) const {
+    Ties ties;
+    if (!find_ties(s, j, ties)) return;
+    for (std::size_t p = 0; p < ties.tied.size(); ++p)
+      if (ties.status[p] == 0 && repels(ties.tied[p], ties.sign))
+        s.sides[size(j * lines_ + ties.tied[p])] = kStill;
+  }
+
+  // Lines at rest that the field pulls away go to where it leads, all of them at once, as a small
+  // step of Euler's method does. True if there are any.
+  bool leave(HingeState& s, Index j) const {
+    Ties ties;
+    if (!find_ties(s, j, ties) || ties.still.empty()) return false;
+    const Eigen::RowVectorXd field = chosen_field(ties, products_of(ties.tied));
+    const std::vector<std::int8_t> sides(s.sides.begin() + j * lines_,
+                                         s.sides.begin() + (j + 1) * lines_);
+    bool any = false;
+    for (const Index u : ties.still) {
+      const auto pulls = [&] { return pulled_at_all(sides, u); };
+      const int way = way_of(u, line_row(u).dot(field), ties.sign, pulls);
+      if (way == 0) continue;
+      s.sides[size(j * lines_ + u)] = static_cast<std::int8_t>(way);
+      any = true;
+    }
+    return any;
+  }
+
+  ColMatrix<double> products_of(const std::vector<Index>& tied) const {
+    const auto count = static_cast<Index>(tied.size());
+    ColMatrix<double> gram(count, count);
+    for (Index p = 0; p < count; ++p)
+      for (Index q = 0; q <= p; ++q)
+        gram(p, q) = gram(q, p) = product(tied[size(p)], tied[size(q)]);
+    return gram;
+  }
+
+  // The status of tied lines. False if none is found.
+  bool choose(Ties& ties, const ColMatrix<double>& gram) const {
+    const auto count = static_cast<Index>(ties.tied.size());
+    if (count == 0) return true;
+    Vector<double> base(count), jumps(count);
+    double noise = 0;
+    for (Index p = 0; p < count; ++p) {
+      const Index u = ties.tied[size(p)];
+      base(p) = line_row(u).dot(ties.v);
+      jumps(p) = jump_of(u);
+      noise = std::max(noise, 64 * kRounding * terms_of(u));
+    }
+    return choose_sides(gram, base, jumps, ties.sign, noise, ties.status);
+  }
+
+  // v with that choice.
+  Eigen::RowVectorXd chosen_field(const Ties& ties, const ColMatrix<double>& gram) const {
+    Eigen::RowVectorXd v = ties.v;
+    std::vector<Index> inside;
+    for (std::size_t p = 0; p < ties.tied.size(); ++p) {
+      if (ties.status[p] > 0) v += jump_of(ties.tied[p]) * line_row(ties.tied[p]);
+      if (ties.status[p] == 0) inside.push_back(static_cast<Index>(p));
+    }
+    const auto held = static_cast<Index>(inside.size());
+    if (held == 0) return v;
+    const auto row = [&](Index p) { return line_row(ties.tied[size(inside[size(p)])]); };
+    ColMatrix<double> system(held, held), fields(held, 1);
+    for (Index p = 0; p < held; ++p) {
+      fields(p, 0) = row(p).dot(v);
+      for (Index q = 0; q < held; ++q) system(p, q) = gram(inside[size(p)], inside[size(q)]);
+    }
+    const ColMatrix<double> coefficients = coefficients_across(system, fields);
+    for (Index p = 0; p < held; ++p) v += coefficients(p, 0) * row(p);
+    return v;
+  }
+
+  // To which side a line at rest leaves, where <x_u, v> is `field`; 0 if it stays. Where both sides
+  // lead the same way it passes as any rounding would have it, unless nothing `pulls` at all.
+  template <class Pulls>
+  int way_of(Index u, double field, double sign, Pulls&& pulls) const {
+    const double pull = sign * field, least = kNoise * terms_of(u);
+    if (std::abs(pull) > least) return pull > 0 ? 1 : -1;
+    const double squared = line_norm(u) * line_norm(u);
+    const double far = pull + sign * far_part(u) * squared;
+    const double near = far + sign * jump_of(u) * squared;
+    if (near > least && far > least && pulls()) return 1;
+    if (near < -least && far < -least && pulls()) return -1;
+    return 0;
+  }
+
+  // Whether any line with a part in v has a product with line u.
+  bool pulled_at_all(const std::vector<std::int8_t>& sides, Index u) const {
+    for (Index k = 0; k < lines_; ++k) {
+      const std::int8_t now = sides[size(k)];
+      if ((now == 0 || whole(k, now) != 0) && samples_.lines().meet(k, u)) return true;
+    }
+    return false;
+  }
+
+  // The coefficient of line u in v on one of its sides, with samples that are held.
+  double whole(Index u, std::int8_t side) const {
+    double sum = coefficient(u, side);
+    const auto [first, last] = samples_.of_line(u);
+    for (std::size_t g = first; g < last; ++g)
+      if (in_held_[g] >= 0) {
+        const HingeGroup& group = samples_.groups()[g];
+        sum += eta_(in_held_[g]) * group.label * group.weight * gate(group, side);
+      }
+    return sum;
+  }
+  // What v lacks at rest on line u besides what it has where z_u is negative.
+  double far_part(Index u) const { return whole(u, -1) - whole(u, kStill); }
+  // Beyond rounding: where its samples' demands cancel it does neither.
+  bool repels(Index u, double sign) const {
+    return sign * jump_of(u) * line_norm(u) * line_norm(u) > kNoise * terms_of(u);
+  }
+  double jump_of(Index u) const {
+    return jump_of(u, [&](Index b) { return eta_(b); });
+  }
+
+  // The most that the terms of <x_u, v> come to, whatever they cancel to.
+  double terms_of(Index u) const { return terms_[size(u)]; }
+  void measure_terms() {
+    Eigen::RowVectorXd sizes = Eigen::RowVectorXd::Zero(padded_d_);
+    for (const HingeGroup& group : samples_.groups())
+      sizes +=
+          std::abs(group.label * group.weight * group.factor) * line_row(group.line).cwiseAbs();
+    for (Index u = 0; u < lines_; ++u) terms_.push_back(sizes.dot(line_row(u).cwiseAbs()));
   }
 
   // What differs between state_ and moved_.
@@ -1008,11 +1273,18 @@ class HingeCore {
     const double time = moved_.time;
     for (Index j = 0; j < m_; ++j)
       for (Index u = 0; u < lines_; ++u) {
-        const std::int8_t now = side(moved_, j, u);
-        if (now == side(state_, j, u)) continue;
+        const std::int8_t before = side(state_, j, u), now = side(moved_, j, u);
+        if (now == before) continue;
+        auto kind = static_cast<EventKind>(now);
+        if (now == kStill) kind = EventKind::none;
+        if (before == kStill && now != 0) kind = now > 0 ? EventKind::near : EventKind::far;
+        if (moved_.rests[size(j)] != 0) {  // in w = 0 all are off
+          if (before == kStill) continue;
+          kind = EventKind::none;
+        }
         samples_.lines().each_member(u, [&](Index i) {
-          const bool mirrored = samples_.lines().factor(i) < 0;
-          step_events_.push_back({time, j, i, static_cast<EventKind>(mirrored ? -now : now)});
+          const EventKind own = event_of(kind, samples_.lines().factor(i) < 0);
+          if (own != EventKind::none) step_events_.push_back({time, j, i, own});
         });
       }
     const std::vector<HingeGroup>& groups = samples_.groups();
@@ -1044,10 +1316,12 @@ class HingeCore {
   double pull_ = 0;
   Course course_, last_;  // of the next step, and of the last one
   Vector<double> sizes_, eta_;
-  std::vector<std::size_t> held_;        // groups
-  std::vector<std::size_t> built_;       // those of the piece that settling has left, if it fits
-  std::vector<std::ptrdiff_t> in_held_;  // by group, -1 if not
-  std::vector<double> off_, on_;         // by line
+  std::vector<std::size_t> held_;         // groups
+  std::vector<std::size_t> built_;        // those of the piece that settling has left, if it fits
+  std::vector<std::ptrdiff_t> in_held_;   // by group, -1 if not
+  std::vector<double> off_, on_, still_;  // by line
+  double noise_ = 0;                      // of what demands do, relative to its terms
+  std::vector<double> terms_;             // by line
   std::vector<Index> active_lines_;
   Matrix v_, u_, z_, shift_;
   Buffer<double> products_;   // aligned, as vector stores need it

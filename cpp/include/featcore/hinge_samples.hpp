@@ -28,7 +28,10 @@ class HingeSamples {
  public:
   // Weights of the split are those of residuals. `given`: as FlowSamples has it.
   HingeSamples(const SplitView<double>& split, const SplitView<double>& given)
-      : n_(split.n), lines_(split, given), first_(static_cast<std::size_t>(lines_.n() + 1)) {
+      : n_(split.n),
+        given_(given.x, given.x + given.n * given.d),
+        lines_(split, {given.n, given.d, given_.data(), nullptr, nullptr, nullptr}),
+        first_(static_cast<std::size_t>(lines_.n() + 1)) {
     for (Index u = 0; u < lines_.n(); ++u) {
       first_[static_cast<std::size_t>(u)] = groups_.size();
       lines_.each_member(u, [&](Index i) {
@@ -58,6 +61,7 @@ class HingeSamples {
 
  private:
   Index n_;
+  std::vector<double> given_;  // lines_ looks there
   FlowSamples<double> lines_;
   std::vector<HingeGroup> groups_;
   std::vector<std::size_t> first_;

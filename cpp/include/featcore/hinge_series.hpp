@@ -9,6 +9,8 @@
 //   y_jb' = A_j' N_jb0 + sum_c B_jc' N_jbc,          0 = sum_j (a_j y_jb)' for every b:
 //
 // the last line, which keeps the margins of support vectors, is linear in eta at every order.
+// Coefficients are of powers of time in a unit of the length of the piece: of time itself the last
+// powers leave the range of numbers where samples are large or small.
 #pragma once
 
 #include <algorithm>
@@ -67,9 +69,13 @@ class HingeSeries {
   static constexpr int kOrder = 26;
 
   // Expands around the start of a piece. `sizes`: what a_j is small against. Returns how far the
-  // series holds to rounding, at most `reach`; NaN if it is not finite.
-  double expand(const HingePiece& piece, const Vector<double>& sizes, double reach) {
-    const Rates& rates = piece.rates;
+  // series holds to rounding, at most `longest`; NaN if it is not finite.
+  double expand(const HingePiece& piece, const Vector<double>& sizes, double longest) {
+    // a power of two: no bits depend on it
+    unit_ = std::clamp(std::exp2(std::ilogb(longest)), std::numeric_limits<double>::min(),
+                       1 / std::numeric_limits<double>::min());
+    const double reach = longest / unit_;
+    const Rates rates{piece.rates.W * unit_, piece.rates.a * unit_};
     const Index m = piece.neurons();
     const Index held = piece.held();
     a_.assign(1, piece.a);
@@ -80,7 +86,7 @@ class HingeSeries {
     y_.assign(1, piece.y);
     dy_.clear();
     da_.clear();
-    if (held > 0) kernel_.compute(piece.kernel());
+    if (held > 0) kernel_.compute(unit_ * piece.kernel());
     double power = 1, before = std::numeric_limits<double>::infinity(), size = 0;
     for (int k = 0; k < kOrder; ++k) {
       ColMatrix<double> dB = ColMatrix<double>::Zero(m, held);
@@ -129,25 +135,27 @@ class HingeSeries {
           if (term > 0) size = std::max(size, term / sizes(j));
         }
         if (!std::isfinite(size)) return std::numeric_limits<double>::quiet_NaN();
-        if (size + before <= kRounding && k > 2) return reach;
+        if (size + before <= kRounding && k > 2) return longest;
         before = size;
       }
       power *= reach;
     }
-    return reach * std::min(0.9 * std::pow(kRounding / size, 1.0 / kOrder), 1.0);
+    return longest * std::min(0.9 * std::pow(kRounding / size, 1.0 / kOrder), 1.0);
   }
 
   int order() const { return static_cast<int>(eta_.size()); }
+  // Of time, in the coefficients.
+  double unit() const { return unit_; }
   // Coefficients: a and the integrals up to order(), eta up to order() - 1.
   const Vector<double>& a(int k) const { return a_[at(k)]; }
   const Vector<double>& A(int k) const { return A_[at(k)]; }
   const ColMatrix<double>& B(int k) const { return B_[at(k)]; }
   const Vector<double>& eta(int k) const { return eta_[at(k)]; }
 
-  Vector<double> a_at(double tau) const { return sum(a_, tau); }
-  Vector<double> A_at(double tau) const { return sum(A_, tau); }
-  ColMatrix<double> B_at(double tau) const { return sum(B_, tau); }
-  Vector<double> eta_at(double tau) const { return sum(eta_, tau); }
+  Vector<double> a_at(double tau) const { return sum(a_, tau / unit_); }
+  Vector<double> A_at(double tau) const { return sum(A_, tau / unit_); }
+  ColMatrix<double> B_at(double tau) const { return sum(B_, tau / unit_); }
+  Vector<double> eta_at(double tau) const { return sum(eta_, tau / unit_); }
 
  private:
   static constexpr double kRounding = 1e-17;
@@ -164,6 +172,7 @@ class HingeSeries {
     return total;
   }
 
+  double unit_ = 1;
   std::vector<Vector<double>> a_, A_, eta_, y0_, da_;
   std::vector<ColMatrix<double>> B_, y_, dy_;
   Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> kernel_;

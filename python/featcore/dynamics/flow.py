@@ -16,7 +16,7 @@ from featcore._validation import choice, integer, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import LAYERS, Common, objective, problem, recording, resumed
 from featcore.dynamics.gradient import split_tuple
-from featcore.dynamics.ranges import check_ranges
+from featcore.dynamics.ranges import check_ranges, check_rates
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Events, Rows, Run, State
 from featcore.dynamics.scales import scaled_net
@@ -99,7 +99,7 @@ def flow(
         "tsit5": for smooth activations, and for the hinge loss with penalties. `run.settings["method"]` has the
         method taken.
     rtol : float
-        Relative error, at least 1e-13 (of float32: 1e-5).
+        Relative error, at least 1e-13 (of float32: 1e-5; any of the exact hinge flow, which takes none).
         Of "event": each step may move the weights astray by rtol times the most that the residuals could have
         changed them (relative to their norm, and never more than rtol); the error at the end is then of the order
         of rtol. Of "tsit5": of each weight, in the coordinates of the form, and step. (The exact hinge flow is
@@ -265,7 +265,10 @@ def prepare(
         )
     if method == "event":
         check_ranges(asked.net, data, asked.settings["loss"])
-    rtol = real("rtol", rtol, least=LEAST_RTOL[str(asked.net.dtype)])
+    exact = method == "event" and asked.settings["loss"] == "hinge"
+    if exact:
+        check_rates(asked.settings)
+    rtol = real("rtol", rtol, least=0.0 if exact else LEAST_RTOL[str(asked.net.dtype)])
     return _Flow(
         net=asked.net,
         state=asked.start(_form(form)),
@@ -585,13 +588,22 @@ class _Flow(Segment):
             messages["stationary"] = (
                 f"Every margin is at least 1 at {at}: no sample asks for more, and nothing moves."
             )
-        elif not math.isfinite(self.stops.gradient):
+        elif math.isfinite(self.stops.gradient):
+            messages["stationary"] = (
+                f"The gradient norm is at most {self.stops.gradient:g} at {at}, where {account}. Lower gradient_target "
+                "to go on; if nothing moves any more the run ends here all the same."
+            )
+        else:
             messages["stationary"] = (
                 f"Nothing moves any more at {at}: {account}. What the samples that are left ask for cancels, or meets "
                 "no neuron that is active on them; start from other weights, or with more neurons."
             )
-        if account:
-            messages["reached_end"] = f"The flow was followed to {at}, where {account}."
+        where = f", where {account}" if account else ""
+        messages["reached_end"] = f"The flow was followed to {at}{where}."
+        messages["max_steps"] = (
+            f"{self.max_steps} steps were taken, to {at}{where}. Continue with run.continue_(), or raise max_steps. "
+            "(Where steps lead nowhere weights of samples differ too much, or samples nearly depend on each other.)"
+        )
         return messages
 
     def _shared_messages(self, at: str) -> dict[str, str]:
