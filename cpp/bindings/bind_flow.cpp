@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "columns.hpp"
@@ -11,6 +12,7 @@
 #include "featcore/flow.hpp"
 #include "featcore/flow_memory.hpp"
 #include "featcore/hinge_flow.hpp"
+#include "featcore/rounded_flow.hpp"
 #include "featcore/runge_kutta.hpp"
 #include "instances.hpp"
 #include "memory.hpp"
@@ -202,6 +204,25 @@ AnyStepper<T> any_stepper(const py::object& state, Make make) {
           }};
 }
 
+// Carried in double: roundings of float32 would decide on events, and make thousands of one.
+template <class T>
+auto event_flow(const Setting<T>& setting, const EventFlowOptions& options,
+                const FlowFrame<T>& frame, const Objective<T>& descended) {
+  const SplitView<T>& given = setting.views.front();
+  if constexpr (std::is_same_v<T, double>) {
+    return std::make_unique<EventFlow<double>>(frame.start(), setting.activation, descended,
+                                               options, &given);
+  } else {
+    return std::make_unique<RoundedFlow<T, EventFlow<double>>>(
+        frame.start(), descended, given,
+        [&](const NetworkView<double>& net, const Objective<double>& objective,
+            const SplitView<double>& in_double) {
+          return std::make_unique<EventFlow<double>>(net, setting.activation, objective, options,
+                                                     &in_double);
+        });
+  }
+}
+
 template <class T>
 py::dict run_flow(const Setting<T>& setting, const AnyStepper<T>& kind, Recorder<T>& recorder,
                   PythonMonitor& monitor, T* W_out, T* a_out) {
@@ -373,11 +394,8 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
     });
   } else if (method == "event") {
     kind = any_stepper<T>(state, [&](const FlowFrame<T>& frame, const Objective<T>& descended) {
-      return std::make_unique<EventFlow<T>>(
-          frame.start(), setting.activation, descended,
-          EventFlowOptions{rtol, atol, rates, frame.zero(),
-                           setting.scales ? &*setting.scales : nullptr},
-          &setting.views.front());
+      const NeuronScales* scaled = setting.scales ? &*setting.scales : nullptr;
+      return event_flow(setting, {rtol, atol, rates, frame.zero(), scaled}, frame, descended);
     });
   } else {
     const RungeKuttaMethod named = runge_kutta_by_name(method);

@@ -418,6 +418,8 @@ def test_the_settings_are_what_was_asked_for_in_plain_values():
         "output_penalty": 0.5,
         "step_size": 0.25,
         "steps": 7,
+        "batch_size": 0,
+        "batch_key": 0,
         "rate_W": 0.0,
         "rate_a": 2.0,
         "splits": ["train", "test"],

@@ -28,9 +28,15 @@ double flow_memory(const std::string& form, const std::string& method, const Net
     constexpr double kSums = 2.0 * 64 * 12;        // chunks and points, of a sample
     constexpr double kPolynomials = 1000;          // of a sample, in bytes
     constexpr double kMostGram = 6000;
-    const double samples = n * k * (16 + kSize) + (n <= kMostGram ? kSize * n * n : 0.0);
-    return common + samples + n * (kSums * kSize + kPolynomials) + threads * (kBatch + 4096 * k) +
-           6 * weights + 5 * m * n;
+    constexpr double kDouble = 8;  // in which it is carried
+    double samples = n * k * (16 + kDouble) + (n <= kMostGram ? kDouble * n * n : 0.0);
+    double networks = 6 * kDouble * m * k;
+    if (kSize < kDouble) {  // copies to carry, and what is shown
+      samples += kDouble * n * (k + static_cast<double>(net.d));
+      networks += kDouble * m * k + 3 * weights;
+    }
+    return common + samples + n * (kSums * kDouble + kPolynomials) + threads * (kBatch + 4096 * k) +
+           networks + 5 * m * n;
   }
   if (method == "hinge") {
     // of a step: where it began, where it ends, what was looked at and what is shown

@@ -1,5 +1,5 @@
-// A flow that is carried in double, as others see it in T: what it shows is rounded, what it goes on
-// from is not.
+// A flow that is carried in double, as others see it in T: what it shows is rounded, what it goes
+// on from is not.
 #pragma once
 
 #include <algorithm>
@@ -24,8 +24,8 @@ class InDouble {
     x_.assign(split.x, split.x + split.n * split.d);
     y_.assign(split.y, split.y + split.n);
     if (split.weights) weights_.assign(split.weights, split.weights + split.n);
-    samples_ = {split.n, split.d, x_.data(), y_.data(), nullptr,
-                split.weights ? weights_.data() : nullptr};
+    samples_ = {split.n,   split.d, x_.data(),
+                y_.data(), nullptr, split.weights ? weights_.data() : nullptr};
     given_ = samples_;
     if (given.x != split.x) {
       given_x_.assign(given.x, given.x + given.n * given.d);

@@ -29,8 +29,11 @@ FIXED = ("euler", "heun", "rk4")
 METHODS = ("auto", "event", "tsit5", *FIXED)
 FORMS = ("auto", "primal", "projected")
 
-# Rounding of z in float32 is seen by the residuals: below this no step satisfies.
-LEAST_RTOL = {"float64": 1e-13, "float32": 1e-5}
+# Roundings of the numbers that a step is judged by, or in which the network comes: below no step satisfies.
+_LEAST_RTOL = {
+    "event": {"float64": 1e-13, "float32": 1e-7},
+    "tsit5": {"float64": 1e-13, "float32": 1e-5},
+}
 
 COUNTS = ("accepted", "rejected", "evaluations", "crossings", "slidings")
 EVENTS = ("time", "neuron", "sample", "kind")
@@ -268,7 +271,8 @@ def prepare(
     exact = method == "event" and asked.settings["loss"] == "hinge"
     if exact:
         check_rates(asked.settings)
-    rtol = real("rtol", rtol, least=0.0 if exact else LEAST_RTOL[str(asked.net.dtype)])
+    unused = exact or method in FIXED
+    rtol = real("rtol", rtol, least=0.0) if unused else _rtol(rtol, method, asked.net)
     return _Flow(
         net=asked.net,
         state=asked.start(_form(form)),
@@ -623,6 +627,17 @@ class _Flow(Segment):
             + (f"Lower step_size={step:g}, start" if fixed else "Start")
             + " from smaller weights, or scale the data down.",
         }
+
+
+def _rtol(rtol: float, method: str, net: TwoLayerNet) -> float:
+    number, dtype = real("rtol", rtol, above=0.0), str(net.dtype)
+    least = _LEAST_RTOL[method][dtype]
+    if number < least:
+        raise ValueError(
+            f"rtol={number:g} is finer than the roundings of {dtype} with method={method!r}; pass at least {least:g}"
+            + (", or use float64" if dtype == "float32" else "")
+        )
+    return number
 
 
 def _listed(name: str, indices: NDArray[Any]) -> str:
