@@ -221,6 +221,37 @@ def test_a_student_that_starts_as_its_teacher(seed, decay):
     assert gap(run.net, expected.net.W, expected.net.a) < 1e-5
 
 
+# --- float32
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("rtol", [1e-3, 1e-6])
+def test_a_float32_network_is_carried_in_double(seed, rtol):
+    """Random labels, so that neurons slide: the same events as of the same numbers in float64, to the last bit."""
+    rng = np.random.default_rng([93, seed])
+    n, d, m = (int(rng.integers(*bounds)) for bounds in ((10, 40), (5, 12), (3, 20)))
+    x = rng.standard_normal((n, d)).astype(np.float32)
+    y = rng.choice([-1.0, 1.0], n).astype(np.float32)
+    W = (1e-3 * rng.standard_normal((m, d))).astype(np.float32)
+    a = (rng.choice([-1.0, 1.0], m) * np.linalg.norm(W, axis=1)).astype(np.float32)
+    loss = ("logistic", "exponential", "squared")[seed % 3]
+    options = {"t_end": 60.0, "rtol": rtol, "events": True, "record": fc.Recording.linear(3)}
+    single = fc.flow(fc.TwoLayerNet(W, a), fc.Dataset(x, y), loss, **options)
+    double = fc.flow(
+        fc.TwoLayerNet(W.astype(float), a.astype(float)),
+        fc.Dataset(x.astype(float), y.astype(float)),
+        loss,
+        **options,
+    )
+    assert single.outcome.counts["slidings"] > 0
+    assert single.outcome.counts == double.outcome.counts
+    assert single.events.identical(double.events)
+    assert np.array_equal(single.net.W, double.net.W.astype(np.float32))
+    assert np.array_equal(single.net.a, double.net.a.astype(np.float32))
+    half = fc.flow(fc.TwoLayerNet(W, a), fc.Dataset(x, y), loss, **{**options, "t_end": 31.0})
+    assert same_net(half.continue_(t_end=60.0).net, single.net)
+
+
 # --- invariants
 
 
