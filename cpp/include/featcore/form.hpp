@@ -5,7 +5,6 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -77,9 +76,7 @@ class Form {
 
   // From now on split 0 has other samples, which stay as they are until the next call. The primal
   // form can; the coordinates of others are of the samples that they began with.
-  virtual void train_on(const SplitView<T>&) {
-    throw std::logic_error("only the primal form can be trained on other samples");
-  }
+  virtual void train_on(const SplitView<T>& split) = 0;
 
   // Takes the last step back, exactly. Once after each step at most.
   virtual void undo() = 0;

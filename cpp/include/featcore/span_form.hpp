@@ -78,6 +78,10 @@ class SpanForm : public Form<T> {
                       : splits_[static_cast<std::size_t>(split - 1)]->signs(team);
   }
 
+  void train_on(const SplitView<T>&) final {
+    throw std::logic_error("only the primal form can be trained on other samples");
+  }
+
   const Weights<T>& weights() final {
     if (!weights_) {
       const Panels<T>& D = coefficients();
