@@ -139,7 +139,7 @@ def real(
 def choice(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`."""
     options = list(allowed)
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         raise ValueError(
             f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, options))}"
         )

@@ -161,6 +161,15 @@ def test_a_row_that_an_observable_failed_to_give_is_given_when_continued(failing
     check_continued(continued, fc.descend(net, data, steps=40, **options))
 
 
+def test_evaluation_splits_may_be_passed_again_without_the_data():
+    net, data = problem()
+    test = problem(seed=3)[1]
+    part = fc.descend(net, data, step_size=0.3, steps=5, evaluate={"test": test})
+    assert same_net(part.continue_(5, evaluate={"test": test}).net, part.continue_(5).net)
+    with pytest.raises(ValueError, match=r"evaluate has splits \[\]; the run has \['test'\]"):
+        part.continue_(5, evaluate={})
+
+
 def test_the_drift_of_the_balance_is_since_the_start():
     net, data = problem()
     options = {"step_size": 0.3, "observe": ["balance_drift"]}

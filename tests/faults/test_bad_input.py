@@ -326,7 +326,7 @@ def test_these_targets_are_not_negative(name):
 # --- names
 
 
-@pytest.mark.parametrize("reduction", ["total", None, 1, ""])
+@pytest.mark.parametrize("reduction", ["total", None, 1, "", np.array(["mean", "sum"]), []])
 def test_reductions_are_mean_and_sum(reduction):
     for entry in (descend, fc.loss_and_grad):
         with pytest.raises(ValueError, match=r"reduction=.*'mean', 'sum'"):

@@ -185,8 +185,10 @@ def _same_splits(
     """Return the data sets of a run, checked against their hashes if they were passed again."""
     if data is None and evaluate is None and run.splits is not None:
         return run.splits
+    if data is None and run.splits is not None:
+        data = run.splits["train"]
     if data is None:
-        raise ValueError("data is not stored with a run; pass the training data as data=")
+        raise ValueError("data is not stored in the file of a run; pass the training data as data=")
     splits = {"train": data, **_mapping("evaluate", evaluate, "{'test': test}")}
     names = run.settings["splits"]
     if list(splits) != names:
