@@ -292,6 +292,8 @@ def test_an_interrupt_drops_the_unfinished_step_and_nothing_else(form, num_threa
     from featcore.dynamics import descent
 
     whole = {
+        "batch_size": None,
+        "batch_seed": 0,
         "train": ("W", "a"),
         "layer_rates": None,
         "reduction": "mean",
