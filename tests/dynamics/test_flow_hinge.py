@@ -715,3 +715,9 @@ def test_rates_are_units_of_time(rate):
     other = fc.flow(net, data, "hinge", t_end=100 / rate, layer_rates=rates, record=NOTHING)
     assert other.outcome.time * rate == pytest.approx(one.outcome.time, rel=1e-9)
     assert gap(other.net, one.net.W, one.net.a) <= 1e-9
+
+
+def test_slopes_below_zero_are_refused():
+    net = fc.TwoLayerNet([[-2.0]], [-0.14], fc.LeakyReLU(-0.2))
+    with pytest.raises(ValueError, match=r"slope -0.2;.*method='tsit5'"):
+        fc.flow(net, fc.Dataset([[1.0]], [-1.0]), "hinge", t_end=50.0)

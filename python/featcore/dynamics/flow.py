@@ -271,6 +271,11 @@ def prepare(
     exact = method == "event" and asked.settings["loss"] == "hinge"
     if exact:
         check_rates(asked.settings)
+        if asked.net.activation.slope < 0:
+            raise ValueError(
+                f"net has a leaky ReLU of slope {asked.net.activation.slope:g}; the exact hinge flow follows slopes of "
+                "0 and more: use method='tsit5'"
+            )
     unused = exact or method in FIXED
     rtol = real("rtol", rtol, least=0.0) if unused else _rtol(rtol, method, asked.net)
     return _Flow(
