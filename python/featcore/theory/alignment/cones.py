@@ -157,12 +157,7 @@ def cone_membership(
     1
     """
     samples, signs = labelled(x, y)
-    neurons = float_array("W", W, ndim=2).astype(np.float64, copy=False)
-    if neurons.shape[1] != samples.shape[1]:
-        raise ValueError(
-            f"W has shape {neurons.shape}; x has dimension {samples.shape[1]}, so it must be "
-            f"(m, {samples.shape[1]})"
-        )
+    neurons = neurons_like("W", W, samples)
     tolerance = real("tolerance", tolerance, least=0.0)
     # directions: products with neurons of extreme size would leave the range of doubles
     largest = np.abs(neurons).max(axis=1, keepdims=True)
@@ -228,12 +223,7 @@ def cone_distance(W: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
     from scipy.optimize import nnls
 
     samples, signs = labelled(x, y)
-    neurons = float_array("W", W, ndim=2).astype(np.float64, copy=False)
-    if neurons.shape[1] != samples.shape[1]:
-        raise ValueError(
-            f"W has shape {neurons.shape}; x has dimension {samples.shape[1]}, so it must be "
-            f"(m, {samples.shape[1]})"
-        )
+    neurons = neurons_like("W", W, samples)
     length = np.linalg.norm(samples, axis=1)
     rays = samples[length > 0] * (signs / np.where(length > 0, length, 1))[length > 0, None]
     distances = np.full(neurons.shape[0], np.nan)
@@ -260,3 +250,14 @@ def labelled(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
             "labels must be -1 or +1"
         )
     return samples, signs
+
+
+def neurons_like(name: str, W: ArrayLike, samples: Array) -> Array:
+    """Return checked neurons (m, d) of the samples' dimension, float64."""
+    neurons = float_array(name, W, ndim=2).astype(np.float64, copy=False)
+    if neurons.shape[1] != samples.shape[1]:
+        raise ValueError(
+            f"{name} has shape {neurons.shape}; x has dimension {samples.shape[1]}, so it must be "
+            f"(m, {samples.shape[1]})"
+        )
+    return neurons

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from featcore._validation import float_array, real
-from featcore.theory.alignment.cones import Array, class_sums, labelled, separability
+from featcore.theory.alignment.cones import (
+    Array,
+    class_sums,
+    labelled,
+    neurons_like,
+    separability,
+)
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,7 @@ def bounds(x: ArrayLike, y: ArrayLike, W0: ArrayLike, signs: ArrayLike, log_scal
     """
     samples, labels = labelled(x, y)
     mu = separability(samples, labels)  # refuses zero samples
-    neurons = float_array("W0", W0, ndim=2).astype(np.float64, copy=False)
-    if neurons.shape[1] != samples.shape[1]:
-        raise ValueError(
-            f"W0 has shape {neurons.shape}; x has dimension {samples.shape[1]}, so it must be "
-            f"(h, {samples.shape[1]})"
-        )
+    neurons = neurons_like("W0", W0, samples)
     heads = float_array("signs", signs, ndim=1).astype(np.float64, copy=False)
     if heads.shape != neurons.shape[:1]:
         raise ValueError(f"signs has shape {heads.shape}; W0 has {neurons.shape[0]} neurons")
