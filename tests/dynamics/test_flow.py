@@ -252,6 +252,15 @@ def test_a_float32_network_is_carried_in_double(seed, rtol):
     assert same_net(half.continue_(t_end=60.0).net, single.net)
 
 
+@pytest.mark.parametrize("method", ["event", "tsit5"])
+def test_outputs_that_float32_cannot_show_are_not_finite(method):
+    net = fc.TwoLayerNet(np.array([[1e15]], np.float32), np.array([-1e15], np.float32))
+    data = fc.Dataset(np.array([[1e10]], np.float32), np.array([1.0], np.float32))
+    run = fc.flow(net, data, "squared", t_end=1e-30, method=method, rtol=1e-4)
+    assert run.outcome.status == "non_finite"
+    assert same_net(run.net, net)
+
+
 # --- invariants
 
 

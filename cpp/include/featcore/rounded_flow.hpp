@@ -3,7 +3,7 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
+#include <cmath>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -65,10 +65,11 @@ class RoundedFlow final : public FlowStepper<T> {
   const auto& state() const { return inner_->state(); }
   auto resumable(double time) const { return inner_->resumable(time); }
 
+  // What T cannot show is not finite, as it is for steppers of T.
   bool begin(const Team& team) override {
     const bool finite = inner_->begin(team);
     keep_outputs();
-    return finite;
+    return finite && std::all_of(f_.begin(), f_.end(), [](T f) { return std::isfinite(f); });
   }
   Step step(const Team& team) override {
     const Step step = inner_->step(team);
