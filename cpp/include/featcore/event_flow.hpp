@@ -263,8 +263,7 @@ class EventFlow final : public FlowStepper<T> {
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
   static int terms_for(double rtol) {
-    const int terms = rtol > 3e-4 ? 4 : (rtol > 3e-5 ? 5 : (rtol > 3e-7 ? 6 : 7));
-    return std::min(terms, NeuronPath<T>::kMostTerms);
+    return rtol > 3e-8 ? NeuronPath<T>::kFewTerms : NeuronPath<T>::kMostTerms;
   }
 
   static constexpr Index kFewChunks = 16;
@@ -292,10 +291,10 @@ class EventFlow final : public FlowStepper<T> {
     }
   }
 
-  // A weight's logarithm changes by 1/100.
+  // A weight's logarithm changes by 1/10 at most.
   double first_step() const {
     const double speed = pace() * (speed_ + objective_->spec().weight_decay);
-    return speed > 0 ? std::ldexp(0.01 / speed, doublings_) : 1.0;
+    return speed > 0 ? std::ldexp(0.1 / speed, doublings_) : 1.0;
   }
 
   // Time, that of the fastest layer, passes so much faster than the clock.

@@ -49,8 +49,10 @@ class NeuronPath {
   using S = Simd<T>;
   using V = typename S::Vector;
 
-  // Of a residual on a step; rounding in float32 leaves nothing for more.
-  static constexpr int kMostTerms = sizeof(T) == 8 ? 7 : 6;
+  // Of a residual on a step. Its kinks, not its degree, limit a step unless tolerances are tight, so
+  // there are two: few, and most (rounding in float32 leaves nothing for more than few).
+  static constexpr int kFewTerms = 5;
+  static constexpr int kMostTerms = sizeof(T) == 8 ? 7 : kFewTerms;
 
   NeuronPath(const FlowSamples<T>& samples, double slope)
       : samples_(&samples),
@@ -107,16 +109,12 @@ class NeuronPath {
   static constexpr Index kTile = 256;
 
   // Calls body(integral_constant<terms>).
-  template <int L = 4, class Body>
+  template <class Body>
   static void with_terms(int terms, Body&& body) {
-    if constexpr (L == kMostTerms) {
-      body(std::integral_constant<int, L>{});
-    } else {
-      if (terms == L)
-        body(std::integral_constant<int, L>{});
-      else
-        with_terms<L + 1>(terms, body);
-    }
+    if (terms == kFewTerms)
+      body(std::integral_constant<int, kFewTerms>{});
+    else
+      body(std::integral_constant<int, kMostTerms>{});
   }
 
   static constexpr Index kEventsAPoll = 16;
