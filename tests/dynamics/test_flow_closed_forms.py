@@ -198,8 +198,9 @@ def test_slopes_above_one(slope, sign):
     assert k * run.net.W[0, 0] * run.net.a[0] == pytest.approx(expected, rel=1e-8)
 
 
-@pytest.mark.parametrize("rate", [1e-30, 1e-10, 1.0, 1e10, 1e30])
+@pytest.mark.parametrize("rate", [1e-30, 1e-10, 2.0**-100, 2.0**-33, 2.0**33, 1e10, 2.0**100, 1e30])
 def test_layer_rates_are_a_unit_of_time(rate):
+    """Powers of two round nothing: every step is the same. Others may move a step's end by its last digit."""
     rng = np.random.default_rng(0)
     data = fc.Dataset(rng.standard_normal((12, 3)), rng.choice([-1.0, 1.0], 12))
     net = fc.TwoLayerNet.balanced(width=6, dim=3, scale=0.3, seed=1)
@@ -208,4 +209,6 @@ def test_layer_rates_are_a_unit_of_time(rate):
         net, data, t_end=5.0 / rate, rtol=1e-8, record=NOTHING, layer_rates={"W": rate, "a": rate}
     )
     np.testing.assert_allclose(other.net.W, plain.net.W, rtol=0, atol=1e-7)
-    assert other.outcome.counts["accepted"] <= plain.outcome.counts["accepted"] + 2
+    if math.frexp(rate)[0] == 0.5:
+        np.testing.assert_array_equal(other.net.W, plain.net.W)
+        assert other.outcome.counts == plain.outcome.counts
