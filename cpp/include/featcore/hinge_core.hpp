@@ -628,8 +628,9 @@ class HingeCore {
         return way_out(state_, j, eta, 2 * kNoise).speed > 0;
       };
       if (leaves(0) || !leaves(event.tau)) continue;
+      const double shortest = kRounding * event.tau;
       double low = 0, high = event.tau;
-      while (high - low > 4 * kRounding * high) {
+      while (high - low > shortest) {
         const double middle = low + 0.5 * (high - low);
         (leaves(middle) ? high : low) = middle;
       }

@@ -26,8 +26,9 @@ struct WayOut {
 
 // The steepest ascent, if it is more than `least`. Given who of those that repel (sign jump > 0) is
 // on, what is left is concave, and its steepest ascent the shortest of a polytope. Sides that this
-// leads to make it steeper, until they stay. That much is exact; where to begin is not: among the
-// lines that repel, both ways along each, and where all of them are half on.
+// leads to make it steeper, until they stay. It begins where all are half on, and there across each
+// line, both ways: in the plane these are all directions between which F is linear, so that a way
+// out is found if there is one.
 inline WayOut find_way_out(const KinkedField& field, double least) {
   const Index count = field.off.size();
   const auto at = [](Index p) { return static_cast<std::size_t>(p); };
@@ -57,7 +58,7 @@ inline WayOut find_way_out(const KinkedField& field, double least) {
       bool turns = round == 0;
       for (const Index p : repelling) {
         if (round > 0 && std::abs(along(p)) <= field.noise(p)) continue;
-        const int side = along(p) > 0 ? 1 : -1;
+        const int side = along(p) > field.noise(p) ? 1 : -1;
         turns = turns || side != sides[at(p)];
         sides[at(p)] = side;
       }
@@ -81,9 +82,14 @@ inline WayOut find_way_out(const KinkedField& field, double least) {
       sides[at(attracting[at(q)])] = (share(q) >= 1 ? 1 : 0) - (share(q) <= 0 ? 1 : 0);
     best.sides = sides;
   };
-  climb(field.sign * (field.off + 0.5 * field.jumps).transpose() * field.rows);
-  for (const Index p : repelling)
-    for (const double way : {1.0, -1.0}) climb(way * field.rows.row(p));
+  const Eigen::RowVectorXd half =
+      field.sign * (field.off + 0.5 * field.jumps).transpose() * field.rows;
+  climb(half);
+  for (Index p = 0; p < count; ++p) {
+    const auto row = field.rows.row(p);
+    const Eigen::RowVectorXd across = half - row.dot(half) / row.squaredNorm() * row;
+    for (const double way : {1.0, -1.0}) climb(way * across);
+  }
   return best;
 }
 
