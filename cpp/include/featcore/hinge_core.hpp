@@ -45,6 +45,8 @@ struct HingeState {
   std::vector<double> eta;  // (groups): the demand as a number, in (0, 1) if held
   // (groups): what rounding had left of margin - 1 when the demand was last chosen.
   std::vector<double> shifts;
+  // (m): |w|^2 - a^2 in units of their rates, which the flow keeps; 0 if it is but rounding.
+  std::vector<double> balances;
 };
 
 class HingeCore {
@@ -82,7 +84,7 @@ class HingeCore {
                       state.z.size() == size(m_ * padded_n_) &&
                       state.sides.size() == size(m_ * lines_) && state.rests.size() == size(m_) &&
                       state.demands.size() == groups && state.eta.size() == groups &&
-                      state.shifts.size() == groups;
+                      state.shifts.size() == groups && state.balances.size() == size(m_);
     if (!fits) throw std::invalid_argument("the state is not of this flow");
     state_ = std::move(state);
     begun_ = true;
@@ -99,6 +101,7 @@ class HingeCore {
       first.sides.assign(size(m_ * lines_), -1);
       multiply(first.w.data(), first.z.data(), team);
       for (Index j = 0; j < m_; ++j) {
+        first.balances.push_back(balance_at_start(first, j));
         first.rests.push_back(slope_ == 0 && norm_of(first, j) == 0 ? 1 : 0);
         const double least = options_.zero * norm_of(first, j);
         for (Index u = 0; u < lines_; ++u) {
@@ -238,6 +241,9 @@ class HingeCore {
   // Roundings of z, relative to |w| |x|, that may be left of a zero.
   static constexpr double kBlur = 16 * kRounding;
   static constexpr double kRest = 1e-13;  // of the weight at the start: rounding
+  // Of |w|^2 + a^2: what rounding makes of a weight that is given |w| = |a|.
+  static constexpr double kBalanced = 32 * kRounding;
+  static constexpr double kLeastWeight = 1e-152;  // of a balanced neuron; squares keep their digits
   // On the hyperplane as at the start or where it has begun to repel: neither x nor -x is active,
   // until the field, which is then more than this part of its terms, leads to either side.
   static constexpr std::int8_t kStill = -2;
@@ -302,6 +308,19 @@ class HingeCore {
   }
   std::int8_t side(const HingeState& s, Index j, Index u) const {
     return s.sides[size(j * lines_ + u)];
+  }
+  // Shares of a neuron's size, in the units of its balance.
+  struct Sizes {
+    double weight, head;
+  };
+  Sizes sizes_of(const HingeState& s, Index j) const {
+    const double norm = norm_of(s, j), a = s.heads[size(j)];
+    return {norm * norm / aspect(), a * a * aspect()};
+  }
+  double balance_at_start(const HingeState& s, Index j) const {
+    const auto [weight, head] = sizes_of(s, j);
+    const double balance = weight - head;
+    return std::abs(balance) <= kBalanced * (weight + head) ? 0 : balance;
   }
   static bool any_still(const HingeState& s) {
     return std::find(s.sides.begin(), s.sides.end(), kStill) != s.sides.end();
@@ -958,13 +977,35 @@ class HingeCore {
       }
     if (event.kind == Event::slack && event.neuron >= 0 && event.line < 0)
       moved_.heads[size(event.neuron)] = 0;
+    for (Index j = 0; j < m_; ++j) keep_balance(j);
     for (const Slide& slide : course_.slides)
       if (norm_of(moved_, slide.neuron) <= kRest * norm_of(state_, slide.neuron))
         put_to_rest(moved_, slide.neuron);
+    for (Index j = 0; j < m_; ++j) {
+      // balanced, it falls to 0 for as long as there are numbers for it, and its head with it
+      const bool vanishes = both_move() && state_.balances[size(j)] == 0 &&
+                            norm_of(moved_, j) < kLeastWeight && norm_of(state_, j) >= kLeastWeight;
+      if (!vanishes) continue;
+      put_to_rest(moved_, j);
+      moved_.heads[size(j)] = 0;
+    }
     arrived_.erase(
         std::remove_if(arrived_.begin(), arrived_.end(),
                        [&](const Pair& pair) { return moved_.rests[size(pair.neuron)] != 0; }),
         arrived_.end());
+  }
+
+  // The flow keeps |w|^2 - a^2, but what rounding makes of it grows where a neuron falls to 0: a
+  // balanced one would pass it, and come back with its head turned.
+  void keep_balance(Index j) {
+    if (!both_move()) return;
+    const auto [weight, head] = sizes_of(moved_, j);
+    if (!(weight + head > kLeastWeight * kLeastWeight)) return;
+    const double share = (weight - head - moved_.balances[size(j)]) / (2 * (weight + head));
+    if (std::abs(share) < kRounding) return;
+    moved_.heads[size(j)] *= 1 + share;
+    for (Index k = 0; k < padded_d_; ++k) moved_.w[size(j * padded_d_ + k)] *= 1 - share;
+    for (Index u = 0; u < lines_; ++u) moved_.z[size(j * padded_n_ + u)] *= 1 - share;
   }
 
   // At w = 0 a ReLU neuron stays, as nothing pulls any more (relu'(0) = 0).
