@@ -979,8 +979,7 @@ class HingeCore {
       moved_.heads[size(event.neuron)] = 0;
     for (Index j = 0; j < m_; ++j) keep_balance(j);
     for (const Slide& slide : course_.slides)
-      if (norm_of(moved_, slide.neuron) <= kRest * norm_of(state_, slide.neuron))
-        put_to_rest(moved_, slide.neuron);
+      if (meets_zero(slide.neuron)) put_to_rest(moved_, slide.neuron);
     for (Index j = 0; j < m_; ++j) {
       // balanced, it falls to 0 for as long as there are numbers for it, and its head with it
       const bool vanishes = both_move() && state_.balances[size(j)] == 0 &&
@@ -993,6 +992,19 @@ class HingeCore {
         std::remove_if(arrived_.begin(), arrived_.end(),
                        [&](const Pair& pair) { return moved_.rests[size(pair.neuron)] != 0; }),
         arrived_.end());
+  }
+
+  // Whether a neuron that slides passes w = 0 at the event. The time may be that of a line which it
+  // hardly leaves, so its distance on the way is what counts.
+  bool meets_zero(Index j) const {
+    const double before = norm_of(state_, j), now = norm_of(moved_, j);
+    if (now <= kRest * before) return true;
+    constexpr double kNear = 1e-8;
+    const auto v = course_.V.row(j);
+    const double speed = v.norm();
+    if (!(now <= kNear * before) || speed == 0) return false;
+    const Eigen::Map<const Eigen::RowVectorXd> w(moved_.w.data() + j * padded_d_, padded_d_);
+    return (w - w.dot(v) / speed * (v / speed)).norm() <= kRest * before;
   }
 
   // The flow keeps |w|^2 - a^2, but what rounding makes of it grows where a neuron falls to 0: a
