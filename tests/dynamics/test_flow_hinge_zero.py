@@ -131,6 +131,30 @@ def test_a_leaky_neuron_stays_at_zero_where_no_direction_lets_it_grow(seed):
         assert (np.sign(run.net.a[j]) * gains <= STAYING_SPEED).all()
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_neurons_at_zero_are_counted_in_the_span_too(slope):
+    """In forms that carry the span of the samples w is 0 there, and what is beyond it does not move."""
+    net = fc.TwoLayerNet([[0.5, 0.01]], [-0.6], fc.LeakyReLU(slope) if slope else fc.ReLU())
+    # outputs are negative wherever w is, as each direction has a positive z that outweighs the others
+    x, y = np.array([[0.0, 1.0], [1.0, -0.7], [-1.0, 0.0]]), np.ones(3)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((30, 30)))[0]
+    wide = fc.TwoLayerNet(
+        np.pad(net.W, ((0, 0), (0, 28)), constant_values=0.3) @ turn, net.a, net.activation
+    )
+    for form in ("primal", "projected"):
+        run = fc.flow(
+            wide,
+            fc.Dataset(np.pad(x, ((0, 0), (0, 28))) @ turn, y),
+            "hinge",
+            t_end=1e4,
+            form=form,
+            record=NOTHING,
+        )
+        assert run.outcome.status == "stationary"
+        said = "neurons are at w = 0" if slope else "neurons are dead"
+        assert f"1 of 1 {said} (neuron 0)" in run.outcome.message
+
+
 @pytest.mark.parametrize(("seed", "time"), LEAVING)
 def test_a_leaky_neuron_leaves_zero_when_demands_let_it(seed, time):
     p = unbalanced(seed)

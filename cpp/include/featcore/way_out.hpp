@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "featcore/box_program.hpp"
@@ -80,7 +81,7 @@ inline WayOut find_way_out(const KinkedField& field, double least) {
       if (field.jumps(p) == 0) sides[at(p)] = along(p) > 0 ? 1 : -1;
     for (Index q = 0; q < held; ++q)
       sides[at(attracting[at(q)])] = (share(q) >= 1 ? 1 : 0) - (share(q) <= 0 ? 1 : 0);
-    best.sides = sides;
+    best.sides = std::move(sides);
   };
   const Eigen::RowVectorXd half =
       field.sign * (field.off + 0.5 * field.jumps).transpose() * field.rows;

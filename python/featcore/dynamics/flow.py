@@ -527,13 +527,19 @@ class _Flow(Segment):
         """Say which samples are violated, and which neurons are dead; nothing if no sample is."""
         data, sigma = self.splits["train"], self.net.activation
         short, alive = [], np.zeros(len(call.a), dtype=bool)
+        # what rounding makes of a zero, as where w is 0 in the span of the samples but not beyond
+        zero = 16 * np.finfo(self.net.dtype).eps
         for first in range(0, data.n, _SAMPLES):
             part = slice(first, first + _SAMPLES)
             with np.errstate(over="ignore", invalid="ignore"):
-                hidden = sigma(data.x[part] @ call.W.T)
+                z = data.x[part] @ call.W.T
+                hidden = sigma(z)
+                least = zero * np.outer(
+                    np.linalg.norm(data.x[part], axis=1), np.linalg.norm(call.W, axis=1)
+                )
                 margins = data.y[part] * (hidden @ call.a)
                 slack = _SLACK[str(self.net.dtype)] * (1 + np.abs(hidden) @ np.abs(call.a))
-            alive |= (hidden != 0).any(0)
+            alive |= ((hidden != 0) & (np.abs(z) > least)).any(0)
             counts = True if data.weights is None else data.weights[part] > 0
             short.append(first + np.flatnonzero((margins < 1 - slack) & counts))
         violated = np.concatenate(short)
