@@ -527,6 +527,7 @@ class _Flow(Segment):
         """Say which samples are violated, and which neurons are dead; nothing if no sample is."""
         data, sigma = self.splits["train"], self.net.activation
         short, alive = [], np.zeros(len(call.a), dtype=bool)
+        moved = alive.copy()
         # what rounding makes of a zero, as where w is 0 in the span of the samples but not beyond
         zero = 16 * np.finfo(self.net.dtype).eps
         for first in range(0, data.n, _SAMPLES):
@@ -539,14 +540,15 @@ class _Flow(Segment):
                 )
                 margins = data.y[part] * (hidden @ call.a)
                 slack = _SLACK[str(self.net.dtype)] * (1 + np.abs(hidden) @ np.abs(call.a))
-            alive |= ((hidden != 0) & (np.abs(z) > least)).any(0)
+            alive |= (hidden != 0).any(0)
+            moved |= (np.abs(z) > least).any(0)
             counts = True if data.weights is None else data.weights[part] > 0
             short.append(first + np.flatnonzero((margins < 1 - slack) & counts))
         violated = np.concatenate(short)
         if not violated.size:
             return ""
         account = f"{violated.size} of {data.n} margins are below 1 ({_listed('sample', violated)})"
-        dead = np.flatnonzero(~alive)
+        dead = np.flatnonzero(~(alive & moved))
         if sigma.slope != 0:  # a leaky neuron that no sample moves is at w = 0
             if not dead.size:
                 return account
