@@ -91,6 +91,7 @@ py::dict state_dict(const HingeFlowState<T>& state) {
   dict["demands"] = array_of(state.demands);
   dict["eta"] = array_of(state.eta);
   dict["shifts"] = array_of(state.shifts);
+  dict["balances"] = array_of(state.balances);
   dict["f"] = array_of(state.f);
   return dict;
 }
@@ -109,6 +110,7 @@ void read_state(const py::dict& dict, HingeFlowState<T>& state) {
   state.demands = vector_of<std::int8_t>(dict["demands"], "demands");
   state.eta = vector_of<double>(dict["eta"], "eta");
   state.shifts = vector_of<double>(dict["shifts"], "shifts");
+  state.balances = vector_of<double>(dict["balances"], "balances");
   state.f = vector_of<T>(dict["f"], "f");
 }
 

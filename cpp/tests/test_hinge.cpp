@@ -6,6 +6,7 @@
 #include "check.hpp"
 #include "featcore/flow.hpp"
 #include "featcore/hinge_flow.hpp"
+#include "featcore/way_out.hpp"
 #include "problem.hpp"
 #include "whole_frame.hpp"
 
@@ -49,6 +50,77 @@ TEST(a_minimum_in_a_box_meets_its_conditions) {
       if (x(p) > 0) CHECK(gradient(p) < 1e-10);
     }
   }
+}
+
+// Against every choice of who of those that repel is on: each has a concave F, and the steepest
+// ascent of all is the longest of the shortest. In the plane none that exists may be missed.
+TEST(the_steepest_way_out_of_zero) {
+  Random random(11);
+  int found = 0, steepest = 0;
+  for (int problem = 0; problem < 400; ++problem) {
+    const Index d = random.integer(2, 3), count = random.integer(2, 9);
+    const double slope = 0.1 * static_cast<double>(random.integer(1, 9));
+    KinkedField field;
+    field.sign = random.uniform() > 0 ? 1 : -1;
+    field.rows.resize(count, d);
+    field.off.resize(count);
+    field.jumps.resize(count);
+    field.noise = Vector<double>::Constant(count, 1e-13);
+    std::vector<Index> attracting, repelling;
+    for (Index p = 0; p < count; ++p) {
+      for (Index k = 0; k < d; ++k) field.rows(p, k) = random.uniform();
+      const double r = random.uniform();
+      field.off(p) = slope * r;
+      field.jumps(p) = (1 - slope) * r;
+      (field.sign * r < 0 ? attracting : repelling).push_back(p);
+    }
+    const auto held = static_cast<Index>(attracting.size());
+    RowMatrix<double> steps(held, d);
+    for (Index q = 0; q < held; ++q) {
+      const Index p = attracting[static_cast<std::size_t>(q)];
+      steps.row(q) = field.jumps(p) * field.rows.row(p);
+    }
+    const ColMatrix<double> K = steps * steps.transpose();
+    double most = 0;
+    for (int choice = 0; choice < 1 << repelling.size(); ++choice) {
+      Eigen::RowVectorXd v = field.off.transpose() * field.rows;
+      for (std::size_t q = 0; q < repelling.size(); ++q)
+        if ((choice >> q & 1) != 0) v += field.jumps(repelling[q]) * field.rows.row(repelling[q]);
+      Vector<double> share = Vector<double>::Constant(held, 0.5);
+      minimize_in_box(K, steps * v.transpose(), Vector<double>::Constant(held, 1e-14), share);
+      v += share.transpose() * steps;
+      most = std::max(most, v.norm());
+    }
+    const WayOut out = find_way_out(field, 1e-9);
+    CHECK(out.speed <= most * (1 + 1e-9));
+    if (d == 2) CHECK((out.speed > 0) == (most > 1e-9));
+    if (out.speed == 0) continue;
+    ++found;
+    if (out.speed > most * (1 - 1e-9)) ++steepest;
+    // F grows at that speed along the way: rows that are on and off are where they are
+    Eigen::RowVectorXd v = field.off.transpose() * field.rows;
+    std::vector<Index> inside;
+    for (Index p = 0; p < count; ++p) {
+      if (out.sides[static_cast<std::size_t>(p)] > 0) v += field.jumps(p) * field.rows.row(p);
+      if (out.sides[static_cast<std::size_t>(p)] == 0) inside.push_back(p);
+    }
+    if (!inside.empty()) {  // off what it slides on
+      ColMatrix<double> across(d, static_cast<Index>(inside.size()));
+      for (Index q = 0; q < across.cols(); ++q)
+        across.col(q) = field.rows.row(inside[static_cast<std::size_t>(q)]).transpose();
+      v -= (across * across.completeOrthogonalDecomposition().solve(v.transpose())).transpose();
+    }
+    CHECK_CLOSE(v.norm(), out.speed, 1e-9);
+    const Vector<double> z = field.sign * (field.rows * v.transpose());
+    double gain = 0;
+    for (Index p = 0; p < count; ++p) {
+      CHECK(out.sides[static_cast<std::size_t>(p)] * z(p) > -1e-10);
+      gain += field.sign * (field.off(p) * z(p) + field.jumps(p) * std::max(z(p), 0.0));
+    }
+    CHECK_CLOSE(gain, out.speed * out.speed, 1e-9);
+  }
+  CHECK(found > 200);
+  CHECK(steepest > 0.98 * found);
 }
 
 // Neurons that share two support vectors: their margins stay, the balance of each neuron stays, and

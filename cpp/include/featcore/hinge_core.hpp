@@ -19,6 +19,7 @@
 #include "featcore/hinge_samples.hpp"
 #include "featcore/hinge_series.hpp"
 #include "featcore/types.hpp"
+#include "featcore/way_out.hpp"
 
 namespace featcore {
 
@@ -39,10 +40,13 @@ struct HingeState {
   std::vector<double> z;             // (m, padded lines): exactly 0 on a hyperplane
   std::vector<std::int8_t> sides;    // (m, lines): on (1), off (-1), held (0) or still (-2)
   std::vector<std::int8_t> demands;  // (groups)
-  std::vector<std::int8_t> rests;    // (m): at w = 0 for good, as relu'(0) = 0 has it
-  std::vector<double> eta;           // (groups): the demand as a number, in (0, 1) if held
+  // (m): at w = 0; for good, as relu'(0) = 0 has it, or, if leaky, until there is a way out.
+  std::vector<std::int8_t> rests;
+  std::vector<double> eta;  // (groups): the demand as a number, in (0, 1) if held
   // (groups): what rounding had left of margin - 1 when the demand was last chosen.
   std::vector<double> shifts;
+  // (m): |w|^2 - a^2 in units of their rates, which the flow keeps; 0 if it is but rounding.
+  std::vector<double> balances;
 };
 
 class HingeCore {
@@ -80,7 +84,7 @@ class HingeCore {
                       state.z.size() == size(m_ * padded_n_) &&
                       state.sides.size() == size(m_ * lines_) && state.rests.size() == size(m_) &&
                       state.demands.size() == groups && state.eta.size() == groups &&
-                      state.shifts.size() == groups;
+                      state.shifts.size() == groups && state.balances.size() == size(m_);
     if (!fits) throw std::invalid_argument("the state is not of this flow");
     state_ = std::move(state);
     begun_ = true;
@@ -97,6 +101,7 @@ class HingeCore {
       first.sides.assign(size(m_ * lines_), -1);
       multiply(first.w.data(), first.z.data(), team);
       for (Index j = 0; j < m_; ++j) {
+        first.balances.push_back(balance_at_start(first, j));
         first.rests.push_back(slope_ == 0 && norm_of(first, j) == 0 ? 1 : 0);
         const double least = options_.zero * norm_of(first, j);
         for (Index u = 0; u < lines_; ++u) {
@@ -236,6 +241,9 @@ class HingeCore {
   // Roundings of z, relative to |w| |x|, that may be left of a zero.
   static constexpr double kBlur = 16 * kRounding;
   static constexpr double kRest = 1e-13;  // of the weight at the start: rounding
+  // Of |w|^2 + a^2: what rounding makes of a weight that is given |w| = |a|.
+  static constexpr double kBalanced = 32 * kRounding;
+  static constexpr double kLeastWeight = 1e-152;  // of a balanced neuron; squares keep their digits
   // On the hyperplane as at the start or where it has begun to repel: neither x nor -x is active,
   // until the field, which is then more than this part of its terms, leads to either side.
   static constexpr std::int8_t kStill = -2;
@@ -300,6 +308,19 @@ class HingeCore {
   }
   std::int8_t side(const HingeState& s, Index j, Index u) const {
     return s.sides[size(j * lines_ + u)];
+  }
+  // Shares of a neuron's size, in the units of its balance.
+  struct Sizes {
+    double weight, head;
+  };
+  Sizes sizes_of(const HingeState& s, Index j) const {
+    const double norm = norm_of(s, j), a = s.heads[size(j)];
+    return {norm * norm / aspect(), a * a * aspect()};
+  }
+  double balance_at_start(const HingeState& s, Index j) const {
+    const auto [weight, head] = sizes_of(s, j);
+    const double balance = weight - head;
+    return std::abs(balance) <= kBalanced * (weight + head) ? 0 : balance;
   }
   static bool any_still(const HingeState& s) {
     return std::find(s.sides.begin(), s.sides.end(), kStill) != s.sides.end();
@@ -595,7 +616,9 @@ class HingeCore {
 
   // Lines at rest on their hyperplanes which the field comes to pull away.
   void find_pull(Event& event) {
-    if (eta_.size() == 0 || !any_still(state_)) return;
+    if (eta_.size() == 0) return;
+    find_way_out_of_zero(event);
+    if (!any_still(state_)) return;
     std::vector<double> gap;
     for (Index j = 0; j < m_; ++j)
       for (Index u = 0; u < lines_; ++u) {
@@ -613,6 +636,25 @@ class HingeCore {
             event = {Event::pull, tau, j, u, -1};
         }
       }
+  }
+
+  // Neurons at w = 0 which demands come to leave a way out.
+  void find_way_out_of_zero(Event& event) {
+    for (Index j = 0; j < m_; ++j) {
+      if (!may_leave_zero(state_, j)) continue;
+      const auto leaves = [&](double tau) {
+        const Vector<double> eta = course_.eta + course_.series.eta_at(tau);
+        return way_out(state_, j, eta, 2 * kNoise).speed > 0;
+      };
+      if (leaves(0) || !leaves(event.tau)) continue;
+      const double shortest = kRounding * event.tau;
+      double low = 0, high = event.tau;
+      while (high - low > shortest) {
+        const double middle = low + 0.5 * (high - low);
+        (leaves(middle) ? high : low) = middle;
+      }
+      event = {Event::pull, high, j, -1, -1};
+    }
   }
 
   // What v gains along x_u where z_u turns positive; `eta(b)`: of held samples.
@@ -912,6 +954,7 @@ class HingeCore {
     for (Index j = 0; j < m_; ++j)
       for (Index k = 0; k < padded_d_; ++k) moved_.w[size(j * padded_d_ + k)] += shift_(j, k);
     std::copy_n(z_.data(), m_ * padded_n_, moved_.z.data());
+    for (const Slide& slide : course_.slides) straighten(slide);
     for (Index j = 0; j < m_; ++j)
       for (Index u = 0; u < lines_; ++u)
         if (on_hyperplane(side(state_, j, u))) moved_.z[size(j * padded_n_ + u)] = 0;
@@ -934,16 +977,69 @@ class HingeCore {
       }
     if (event.kind == Event::slack && event.neuron >= 0 && event.line < 0)
       moved_.heads[size(event.neuron)] = 0;
-    // Solutions are not unique at w = 0. Ours stay: nothing pulls any more (relu'(0) = 0).
-    if (slope_ == 0)
-      for (const Slide& slide : course_.slides) {
-        const Index j = slide.neuron;
-        if (!(norm_of(moved_, j) <= kRest * norm_of(state_, j))) continue;
-        std::fill_n(moved_.w.data() + j * padded_d_, padded_d_, 0.0);
-        std::fill_n(moved_.z.data() + j * padded_n_, padded_n_, 0.0);
-        std::fill_n(moved_.sides.data() + j * lines_, lines_, std::int8_t{-1});
-        moved_.rests[size(j)] = 1;
-      }
+    for (Index j = 0; j < m_; ++j) keep_balance(j);
+    for (const Slide& slide : course_.slides)
+      if (meets_zero(slide.neuron)) put_to_rest(moved_, slide.neuron);
+    for (Index j = 0; j < m_; ++j) {
+      // balanced, it falls to 0 for as long as there are numbers for it, and its head with it
+      const bool vanishes = both_move() && state_.balances[size(j)] == 0 &&
+                            norm_of(moved_, j) < kLeastWeight && norm_of(state_, j) >= kLeastWeight;
+      if (!vanishes) continue;
+      put_to_rest(moved_, j);
+      moved_.heads[size(j)] = 0;
+    }
+    arrived_.erase(
+        std::remove_if(arrived_.begin(), arrived_.end(),
+                       [&](const Pair& pair) { return moved_.rests[size(pair.neuron)] != 0; }),
+        arrived_.end());
+  }
+
+  // Whether a neuron that slides passes w = 0 at the event. The time may be that of a line which it
+  // hardly leaves, so its distance on the way is what counts.
+  bool meets_zero(Index j) const {
+    const double before = norm_of(state_, j), now = norm_of(moved_, j);
+    if (now <= kRest * before) return true;
+    constexpr double kNear = 1e-8;
+    const auto v = course_.V.row(j);
+    const double speed = v.norm();
+    if (!(now <= kNear * before) || speed == 0) return false;
+    const Eigen::Map<const Eigen::RowVectorXd> w(moved_.w.data() + j * padded_d_, padded_d_);
+    return (w - w.dot(v) / speed * (v / speed)).norm() <= kRest * before;
+  }
+
+  // The flow keeps |w|^2 - a^2, but what rounding makes of it grows where a neuron falls to 0: a
+  // balanced one would pass it, and come back with its head turned.
+  void keep_balance(Index j) {
+    if (!both_move()) return;
+    const auto [weight, head] = sizes_of(moved_, j);
+    if (!(weight + head > kLeastWeight * kLeastWeight)) return;
+    const double share = (weight - head - moved_.balances[size(j)]) / (2 * (weight + head));
+    if (std::abs(share) < kRounding) return;
+    moved_.heads[size(j)] *= 1 + share;
+    for (Index k = 0; k < padded_d_; ++k) moved_.w[size(j * padded_d_ + k)] *= 1 - share;
+    for (Index u = 0; u < lines_; ++u) moved_.z[size(j * padded_n_ + u)] *= 1 - share;
+  }
+
+  // At w = 0 a ReLU neuron stays, as nothing pulls any more (relu'(0) = 0).
+  void put_to_rest(HingeState& s, Index j) const {
+    std::fill_n(s.w.data() + j * padded_d_, padded_d_, 0.0);
+    std::fill_n(s.z.data() + j * padded_n_, padded_n_, 0.0);
+    std::fill_n(s.sides.data() + j * lines_, lines_, std::int8_t{-1});
+    s.rests[size(j)] = 1;
+  }
+
+  // What rounding has left of a weight across what it slides on is of what the weight has been. It
+  // would be in its way on coming to 0.
+  void straighten(const Slide& slide) {
+    double* const w = moved_.w.data() + slide.neuron * padded_d_;
+    Eigen::Map<Eigen::RowVectorXd> row(w, padded_d_);
+    Vector<double> left(slide.constant.size());
+    for (Index p = 0; p < left.size(); ++p) left(p) = line_row(slide.lines[size(p)]).dot(row);
+    const Vector<double> lost = slide.gram.solve(left);
+    for (Index p = 0; p < left.size(); ++p) row -= lost(p) * line_row(slide.lines[size(p)]);
+    double* const z = products_.data() + slide.neuron * padded_n_;
+    samples_.lines().multiply(w, padded_d_, 1, z);
+    std::copy_n(z, padded_n_, moved_.z.data() + slide.neuron * padded_n_);
   }
 
   // --- who is where from now on
@@ -990,6 +1086,9 @@ class HingeCore {
             touched.push_back(j);
             break;
           }
+    std::vector<Index> waiting;
+    for (Index j = 0; j < m_; ++j)
+      if (may_leave_zero(s, j)) waiting.push_back(j);
     for (const Index j : touched) let_go(s, j);
     bool leaves = true;
     while (leaves) {
@@ -1001,6 +1100,12 @@ class HingeCore {
       if (!sound) return false;
       leaves = false;
       for (const Index j : touched) leaves = leave(s, j) || leaves;
+      for (Index& j : waiting) {  // each of them once: demands may take back what led it away
+        if (j < 0 || !leave_zero(s, j)) continue;
+        if (std::find(touched.begin(), touched.end(), j) == touched.end()) touched.push_back(j);
+        j = -1;
+        leaves = true;
+      }
     }
     if (held_.empty()) return true;
     built_ = held_;
@@ -1168,6 +1273,52 @@ class HingeCore {
     return any;
   }
 
+  bool may_leave_zero(const HingeState& s, Index j) const {
+    return slope_ > 0 && s.rests[size(j)] != 0 && s.heads[size(j)] != 0;
+  }
+
+  // How fast a neuron at w = 0 could leave, given all demands, and where to; none if that is no
+  // more than `least` of all pulls.
+  WayOut way_out(const HingeState& s, Index j, const Vector<double>& eta, double least) const {
+    KinkedField field;
+    std::vector<Index> kept;
+    for (Index u = 0; u < lines_; ++u)
+      if (line_norm(u) > 0) kept.push_back(u);
+    const auto count = static_cast<Index>(kept.size());
+    field.rows.resize(count, padded_d_);
+    field.off.resize(count);
+    field.jumps.resize(count);
+    field.noise.resize(count);
+    field.sign = s.heads[size(j)] > 0 ? 1 : -1;
+    double pulls = 0;
+    for (const HingeGroup& group : samples_.groups())
+      pulls += std::abs(group.label) * group.weight * samples_.norm(group);
+    const auto demand = [&](Index b) { return eta(b); };
+    for (Index p = 0; p < count; ++p) {
+      const Index u = kept[size(p)];
+      field.rows.row(p) = line_row(u);
+      field.off(p) = whole(u, -1, demand);
+      field.jumps(p) = jump_of(u, demand);
+      field.noise(p) = 64 * kRounding * terms_of(u);
+    }
+    WayOut out = find_way_out(field, least * pulls);
+    if (out.speed == 0) return out;
+    std::vector<int> sides(size(lines_), -1);
+    for (Index p = 0; p < count; ++p) sides[size(kept[size(p)])] = out.sides[size(p)];
+    out.sides = std::move(sides);
+    return out;
+  }
+
+  // True if neuron j goes on from w = 0.
+  bool leave_zero(HingeState& s, Index j) const {
+    const WayOut out = way_out(s, j, eta_, kNoise);
+    if (out.speed == 0) return false;
+    for (Index u = 0; u < lines_; ++u)
+      s.sides[size(j * lines_ + u)] = static_cast<std::int8_t>(out.sides[size(u)]);
+    s.rests[size(j)] = 0;
+    return true;
+  }
+
   ColMatrix<double> products_of(const std::vector<Index>& tied) const {
     const auto count = static_cast<Index>(tied.size());
     ColMatrix<double> gram(count, count);
@@ -1238,12 +1389,17 @@ class HingeCore {
 
   // The coefficient of line u in v on one of its sides, with samples that are held.
   double whole(Index u, std::int8_t side) const {
+    return whole(u, side, [&](Index b) { return eta_(b); });
+  }
+  template <class Eta>
+  double whole(Index u, std::int8_t side, Eta&& eta) const {
     double sum = coefficient(u, side);
     const auto [first, last] = samples_.of_line(u);
     for (std::size_t g = first; g < last; ++g)
       if (in_held_[g] >= 0) {
         const HingeGroup& group = samples_.groups()[g];
-        sum += eta_(in_held_[g]) * group.label * group.weight * gate(group, side);
+        sum +=
+            eta(static_cast<Index>(in_held_[g])) * group.label * group.weight * gate(group, side);
       }
     return sum;
   }

@@ -40,6 +40,10 @@ EVENTS = ("time", "neuron", "sample", "kind")
 
 # What rounding may leave of a margin of 1, of the sum of what neurons give.
 _SLACK = {"float64": 1e-11, "float32": 1e-5}
+# Of the exact hinge flow: margins of 1 are told from others if rounding leaves this of them; beyond this factor between
+# layers, as their rates have them grow, support vectors may be lost (measured: one run of twelve at 1e6, all at 1e20).
+_BLUR = 1e-3
+_ASPECT = 1e5
 _SAMPLES = 4096  # looked at together
 _LISTED = 5
 
@@ -470,6 +474,7 @@ class _Flow(Segment):
             found=self._events(dict(zip(EVENTS, result["events"], strict=True)), result["time"]),
             exponents=result["exponents"],
             account=self._account(call) if self._exact_hinge else "",
+            caution=self._caution(call) if self._exact_hinge else "",
         )
 
     @property
@@ -522,23 +527,63 @@ class _Flow(Segment):
         """Say which samples are violated, and which neurons are dead; nothing if no sample is."""
         data, sigma = self.splits["train"], self.net.activation
         short, alive = [], np.zeros(len(call.a), dtype=bool)
+        moved = alive.copy()
+        # what rounding makes of a zero, as where w is 0 in the span of the samples but not beyond
+        zero = 16 * np.finfo(self.net.dtype).eps
         for first in range(0, data.n, _SAMPLES):
             part = slice(first, first + _SAMPLES)
             with np.errstate(over="ignore", invalid="ignore"):
-                hidden = sigma(data.x[part] @ call.W.T)
+                z = data.x[part] @ call.W.T
+                hidden = sigma(z)
+                least = zero * np.outer(
+                    np.linalg.norm(data.x[part], axis=1), np.linalg.norm(call.W, axis=1)
+                )
                 margins = data.y[part] * (hidden @ call.a)
                 slack = _SLACK[str(self.net.dtype)] * (1 + np.abs(hidden) @ np.abs(call.a))
             alive |= (hidden != 0).any(0)
+            moved |= (np.abs(z) > least).any(0)
             counts = True if data.weights is None else data.weights[part] > 0
             short.append(first + np.flatnonzero((margins < 1 - slack) & counts))
         violated = np.concatenate(short)
         if not violated.size:
             return ""
         account = f"{violated.size} of {data.n} margins are below 1 ({_listed('sample', violated)})"
-        dead = np.flatnonzero(~alive)
+        dead = np.flatnonzero(~(alive & moved))
+        if sigma.slope != 0:  # a leaky neuron that no sample moves is at w = 0
+            if not dead.size:
+                return account
+            return f"{account}, and {dead.size} of {alive.size} neurons are at w = 0 ({_listed('neuron', dead)})"
         if not dead.size:
             return f"{account}, and no neuron is dead"
         return f"{account}, and {dead.size} of {alive.size} neurons are dead ({_listed('neuron', dead)})"
+
+    def _caution(self, call: Call) -> str:
+        """Say how sizes of weights are in the way; nothing if they are not."""
+        a = np.abs(call.a.astype(float))
+        with np.errstate(over="ignore"):
+            W = np.linalg.norm(call.W.astype(float), axis=1)
+            lengths = np.linalg.norm(self.splits["train"].x.astype(float), axis=1)
+            terms = float(lengths.max() * (W @ a))
+        blur = float(np.finfo(self.net.dtype).eps) * terms
+        if blur > _BLUR:
+            return (
+                f" (Outputs are sums of terms up to {terms:.1e}, of which rounding leaves {blur:.1e}: whether margins "
+                "are at 1 cannot be told. Start from smaller weights.)"
+            )
+        of_W, of_a = (
+            math.sqrt(self.settings["rate_a"]) * float(W.max()),
+            math.sqrt(self.settings["rate_W"]) * float(a.max()),
+        )
+        if of_W > _ASPECT * of_a > 0:
+            larger, smaller, ratio = "W", "a", of_W / of_a
+        elif of_a > _ASPECT * of_W > 0:
+            larger, smaller, ratio = "a", "W", of_a / of_W
+        else:
+            return ""
+        return (
+            f" (For their rates weights of {larger} are {ratio:.1e} times as large as those of {smaller}, so that "
+            f"rounding may hide what support vectors ask of {smaller}. Start from weights closer in size.)"
+        )
 
     def _begin(self) -> Leg:
         none = np.zeros(0)
@@ -569,7 +614,8 @@ class _Flow(Segment):
         return f"t = {leg.time:.6g}"
 
     def _message(self, status: str, leg: Leg) -> str:
-        return super()._message(status, leg) + self._caveat()
+        told = leg.caution if status in ("stationary", "step_underflow", "max_steps") else ""
+        return super()._message(status, leg) + told + self._caveat()
 
     def _caveat(self) -> str:
         """Return what to know of a method that has an error control, but not at kinks."""
@@ -608,7 +654,8 @@ class _Flow(Segment):
                 "no neuron that is active on them; start from other weights, or with more neurons."
             )
         where = f", where {account}" if account else ""
-        messages["reached_end"] = f"The flow was followed to {at}{where}."
+        moves = f", where it still moves: {account}" if account else ""
+        messages["reached_end"] = f"The flow was followed to {at}{moves}."
         messages["max_steps"] = (
             f"{self.max_steps} steps were taken, to {at}{where}. Continue with run.continue_(), or raise max_steps. "
             "(Where steps lead nowhere weights of samples differ too much, or samples nearly depend on each other.)"

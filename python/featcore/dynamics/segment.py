@@ -76,6 +76,8 @@ class Leg:
     """Of a network with log_scale that has moved: the powers of two that W and a have handed over."""
     account: str = ""
     """What a sentence about its end says of samples and neurons."""
+    caution: str = ""
+    """A sentence on what sizes of weights do to it, after a space; or nothing."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
