@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from featcore._validation import integer
@@ -60,6 +61,27 @@ class Figure:
         _check_name("name", self.name)
 
 
+@dataclass(frozen=True)
+class Animation:
+    """A moving picture that is made when the report is written; it stands among the figures.
+
+    Parameters
+    ----------
+    name, title, caption : str
+        As of a `Figure`.
+    save : callable
+        path -> anything: writes a GIF there.
+    """
+
+    name: str
+    title: str
+    caption: str
+    save: Callable[[Path], object]
+
+    def __post_init__(self) -> None:
+        _check_name("name", self.name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExperimentResult:
     """Everything a report needs of one experiment.
@@ -76,7 +98,7 @@ class ExperimentResult:
         As given to `run`.
     findings : sequence of Finding
         In reading order; keys are unique.
-    figures : sequence of Figure
+    figures : sequence of Figure and Animation
         In reading order; names are unique.
     data : mapping of str to xarray.Dataset
         What the figures and findings were made from; a file each.
@@ -97,7 +119,7 @@ class ExperimentResult:
     settings: Mapping[str, Any]
     seeds: Sequence[int]
     findings: Sequence[Finding]
-    figures: Sequence[Figure] = ()
+    figures: Sequence[Figure | Animation] = ()
     data: Mapping[str, xr.Dataset] = field(default_factory=dict)
     notes: Sequence[str] = ()
     seconds: float = 0.0

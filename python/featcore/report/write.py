@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcore.experiments.protocol import ExperimentResult
+from featcore.experiments.protocol import Animation, ExperimentResult, Figure
 from featcore.report import environment, wording
 from featcore.report.chart import WIDTH, chart
 
@@ -31,6 +32,7 @@ _WIDEST_IN_A_COLUMN = 7.0  # inches; the page has two columns of figures, the de
 class _Picture:
     source: str
     wide: bool
+    file: str
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,6 @@ def write(
     OSError
         If something cannot be written.
     """
-    from featcore.report.style import render
-
     folder = prepare(out_dir)
     commands = commands or {}
     about = {
@@ -131,18 +131,16 @@ def write(
     for result in results:
         for figure in result.figures:
             name = f"{result.name}-{figure.name}"
-            paths = [folder / "figures" / (name + ending) for ending in (".png", ".svg")]
+            endings = (".gif",) if isinstance(figure, Animation) else (".png", ".svg")
+            paths = [folder / "figures" / (name + ending) for ending in endings]
             try:
-                drawn = render(figure.draw)
-            except Exception as error:
-                failures[name] = error
+                pictures[name] = _draw(figure, paths)
+            except _Undrawn as error:
+                failures[name] = error.reason
                 for path in paths:  # of an earlier report: not what the page is about
                     path.unlink(missing_ok=True)
                 continue
-            for path, content in zip(paths, (drawn.png, drawn.svg), strict=True):
-                _write_bytes(path, content)
             figures += paths
-            pictures[name] = _Picture(_inline(drawn), wide=drawn.width > _WIDEST_IN_A_COLUMN)
     html = folder / "report.html"
     _write_text(html, _page(results, about, commands, unfinished, pictures, failures))
     return ReportPaths(folder, html, claims, tuple(figures), tuple(data), failures)
@@ -244,11 +242,45 @@ def _page(
     )
 
 
+class _Undrawn(Exception):
+    """A figure could not be drawn; that it cannot be written is another matter."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _draw(figure: Figure | Animation, paths: Sequence[Path]) -> _Picture:
+    """Draw a figure, write its files, and return it as the page has it."""
+    from featcore.report.style import render
+
+    if isinstance(figure, Animation):
+        (path,) = paths
+        with tempfile.TemporaryDirectory() as folder:
+            film = Path(folder) / path.name
+            try:
+                figure.save(film)
+                content = film.read_bytes()
+            except Exception as error:
+                raise _Undrawn(error) from error
+        _write_bytes(path, content)
+        return _Picture(_data_url("gif", content), wide=True, file=path.name)
+    try:
+        drawn = render(figure.draw)
+    except Exception as error:
+        raise _Undrawn(error) from error
+    for path, content in zip(paths, (drawn.png, drawn.svg), strict=True):
+        _write_bytes(path, content)
+    return _Picture(_inline(drawn), drawn.width > _WIDEST_IN_A_COLUMN, paths[-1].name)
+
+
 def _inline(drawn: Rendered) -> str:
     if len(drawn.svg) <= _LARGEST_INLINE_SVG:
-        kind, content = "svg+xml", drawn.svg
-    else:
-        kind, content = "png", drawn.png
+        return _data_url("svg+xml", drawn.svg)
+    return _data_url("png", drawn.png)
+
+
+def _data_url(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 

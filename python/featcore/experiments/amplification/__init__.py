@@ -11,9 +11,9 @@ error against the noise rate, kinds of corruption, baselines), `laws` (other clu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
+from featcore.experiments import part
 from featcore.experiments.amplification import clusters, grokking, laws, noise, phase, times
 from featcore.experiments.amplification.settings import Settings, full, quick
 from featcore.experiments.claims import Claim
@@ -55,26 +55,11 @@ _PARTS = (clusters, times, noise, laws, grokking, phase)
 
 def claims(settings: Settings) -> dict[str, Claim]:
     """Return the claims of all parts, stated before any run."""
-    return {claim.key: claim for part in _PARTS for claim in part.claims(settings)}
+    return part.stated(_PARTS, settings)
 
 
 def run(settings: Settings, *, seeds: Sequence[int], progress: Progress) -> ExperimentResult:
     """Run all parts and judge their claims."""
-    began = time.perf_counter()
-    stated = [list(part.claims(settings)) for part in _PARTS]
-    parts = [
-        part.measure(settings, own, seeds=seeds, progress=progress)
-        for part, own in zip(_PARTS, stated, strict=True)
-    ]
-    return ExperimentResult(
-        name=name,
-        title=title,
-        summary=SUMMARY,
-        settings=settings.model_dump(mode="json"),
-        seeds=list(seeds),
-        findings=[finding for part in parts for finding in part.findings],
-        figures=[figure for part in parts for figure in part.figures],
-        data={key: dataset for part in parts for key, dataset in part.data.items()},
-        notes=[note for part in parts for note in part.notes],
-        seconds=time.perf_counter() - began,
+    return part.run(
+        _PARTS, settings, seeds=seeds, progress=progress, name=name, title=title, summary=SUMMARY
     )

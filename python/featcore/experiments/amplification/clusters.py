@@ -15,9 +15,9 @@ from featcore.experiments.amplification.clusters_figures import (
     figures,
     mean_field,
 )
-from featcore.experiments.amplification.part import Part, judged
 from featcore.experiments.amplification.settings import Settings
 from featcore.experiments.claims import Claim
+from featcore.experiments.part import Part, judged
 from featcore.experiments.protocol import Progress
 from featcore.theory import amplification as theory
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import featcore as fc
-from featcore.experiments.amplification.part import Part, child, judged
 from featcore.experiments.amplification.settings import Settings
 from featcore.experiments.claims import Claim
+from featcore.experiments.part import Part, child, judged
 from featcore.experiments.protocol import Figure, Progress
 
 if TYPE_CHECKING:

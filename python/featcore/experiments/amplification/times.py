@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import featcore as fc
-from featcore.experiments.amplification.part import Part, child, judged
 from featcore.experiments.amplification.settings import Settings
 from featcore.experiments.claims import Claim
+from featcore.experiments.part import Part, child, judged
 from featcore.experiments.protocol import Figure, Progress
 from featcore.theory import amplification as theory
 
