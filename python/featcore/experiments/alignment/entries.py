@@ -95,11 +95,12 @@ def claims(settings: Settings) -> list[Claim]:
         ),
         Claim(
             key="basins",
-            sentence=f"{POINTS} random points of the circle with random labels: neurons of either sign come to the "
-            "extremal vector in whose basin they start, and stay where they are in none (share).",
+            sentence=f"{POINTS} random points of the circle with random labels: neurons of either sign that start in "
+            "the basin of an extremal vector at which neurons grow come to it (share).",
             source="derived",
             reference="docs/derivations.md, enumeration in the plane; 1 % allowed for those that start too near to an "
-            "edge to have arrived",
+            "edge to have arrived. Before, the claim was of all neurons: 0.85 ± 0.04 on seeds 0 to 19. Those that come "
+            "to a vector at which neurons shrink do so until rounding unbalances them, and change the sign of their head",
             predicted=1.0,
             relation="at_least",
             bias=0.01,
@@ -239,7 +240,7 @@ def _crowds(s: Settings, seeds: Sequence[int]) -> list[float]:
 
 
 def _basins(seed: int) -> float:
-    """Return the share of neurons that end where the enumeration says."""
+    """Return the share of neurons that end where the enumeration says, of those that grow there."""
     rng = np.random.default_rng(child(seed, 3))
     angles = rng.uniform(0, 2 * math.pi, POINTS)
     data = fc.Dataset(
@@ -251,14 +252,16 @@ def _basins(seed: int) -> float:
     net = fc.TwoLayerNet(W, heads, log_scale=VANISHING)
     end = fc.flow(net, data, "exponential", reduction="sum", t_end=TURNING, observe=[]).net.W
     reached = np.arctan2(end[:, 1], end[:, 0])
-    expected = start.copy()
+    expected = np.full(len(start), np.nan)
     for sign in (1, -1):
         found = theory.extremal_vectors(data.x, data.y, sign)
-        for angle, (begin, stop) in zip(found.angles, found.basins, strict=True):
+        for k in np.flatnonzero(found.speeds > 0):
+            begin, stop = found.basins[k]
             inside = (start - begin) % (2 * math.pi) < stop - begin
-            expected[inside & (heads == sign)] = angle
+            expected[inside & (heads == sign)] = found.angles[k]
+    grow = np.isfinite(expected)
     gap = np.abs((reached - expected + math.pi) % (2 * math.pi) - math.pi)
-    return float((gap < 1e-3).mean())
+    return float((gap[grow] < 1e-3).mean()) if grow.any() else float("nan")
 
 
 def _draw(singles: NDArray[np.float64]) -> matplotlib.figure.Figure:
