@@ -100,7 +100,7 @@ def claims(settings: Settings) -> list[Claim]:
             source="derived",
             reference="docs/derivations.md, enumeration in the plane; 1 % allowed for those that start too near to an "
             "edge to have arrived. Before, the claim was of all neurons: 0.85 ± 0.04 on seeds 0 to 19. Those that come "
-            "to a vector at which neurons shrink do so until rounding unbalances them, and change the sign of their head",
+            "to a vector at which neurons shrink do so until rounding unbalances them, and turn round",
             predicted=1.0,
             relation="at_least",
             bias=0.01,
