@@ -198,7 +198,8 @@ def _paper_claims(pair: Pair, figure: Drawn) -> list[Claim]:
         iterations("half", "the loss passes 0.5.", figure.half),
         Claim(
             key=f"{pair.key}-rank-drawn",
-            sentence=f"{pair.label}: from iteration {max(1500.0, figure.aligned):g} on the stable rank is at most 1.15.",
+            sentence=f"{pair.label}: from iteration {max(1500.0, figure.aligned):g} on the stable rank is at "
+            "most 1.15.",
             source="paper",
             reference=f"figure {figure.figure}: 1.0 to 1.15 once aligned, read off the plot",
             predicted=1.15,
