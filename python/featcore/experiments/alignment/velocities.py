@@ -96,8 +96,8 @@ def claims(settings: Settings) -> list[Claim]:
             "1/(50 κ²).",
             source="derived",
             reference="docs/derivations.md: 25 neurons a class that all move from the first step on; 30 % "
-            "allowed. Before, it was ln 2/(50 κ²), without the fall of the residuals: 0.090 against 0.058 on seeds 0 to "
-            "3",
+            "allowed. Before, it was ln 2/(50 κ²), without the fall of the residuals: 0.090 against 0.058 on "
+            "seeds 0 to 3",
             predicted=half_fixed,
             relation="equal",
             bias=0.3 * half_fixed,
@@ -198,8 +198,8 @@ def measure(
                 "velocities",
                 f"Velocities of directions and norms: {pair.label}",
                 f"Mini-batches of n/{BATCHES}, full gradients at the ends of epochs, a line a seed: loss, "
-                "Σ_j |dw̄_j/dt| and d|W|²/dt. Above both layers, as in figure 12; below the first layer with the head fixed at ±1, as "
-                "in figure 13. Dashed and cross: what is predicted.",
+                "Σ_j |dw̄_j/dt| and d|W|²/dt. Above both layers, as in figure 12; below the first layer with the head "
+                "fixed at ±1, as in figure 13. Dashed and cross: what is predicted.",
                 lambda: _draw(data, pair, kappa),
             )
         ],
