@@ -181,11 +181,8 @@ def _read(history: xr.Dataset, data: fc.Dataset, gamma: float) -> dict[str, floa
     log_loss = history["log_loss"].sel(split="train").values
     smoothed = history["smoothed_margin"].sel(split="train").values
     late = times >= LATE
-    law = (
-        np.polyfit(np.log(times[late]), (log_loss + np.log(-log_loss))[late], 1)[0]
-        if late.sum() > 2
-        else np.nan
-    )
+    logs = log_loss[late]
+    law = np.polyfit(np.log(times[late]), logs + np.log(-logs), 1)[0] if len(logs) > 2 else np.nan
     positive = smoothed[smoothed > 0]
     goal, total = (
         _angles(history, "to_margin", "goal", "u"),
@@ -256,6 +253,7 @@ def _draw(history: xr.Dataset, gammas: NDArray[np.float64]) -> matplotlib.figure
         angle.plot(at, _angles(one, "alignment", "direction", "x")[fallen, 0], color="C1", lw=0.9)
     law.axhline(1.0, color="black", lw=1, ls="--")
     margin.axhline(1.0, color="black", lw=1, ls="--")
+    law.set_ylim(0.9, 1.5)
     for axes, label in (
         (law, "4γ t L log(1/L)"),
         (margin, "normalised margin / γ"),

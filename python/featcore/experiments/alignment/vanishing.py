@@ -26,8 +26,8 @@ MU_RANGE, MU_SAMPLES = (3e-3, 0.3), 20
 N_RANGE, N_MU = (10, 1000), 0.3
 PAIR_RANGE = (1e-3, 0.1)
 """Of the correlation of two points in the plane."""
-LONG = 400.0
-"""Sum-loss time in which all neurons align, at the least correlation."""
+LONG = 100.0
+"""Time of the mean loss in which all neurons align."""
 DROP_SCALES = (-200 * math.log(10), -400 * math.log(10))
 
 
@@ -208,7 +208,7 @@ def _aligned(data: fc.Dataset, seed: int) -> tuple[float, float]:
         data,
         "exponential",
         reduction="sum",
-        t_end=LONG,
+        t_end=LONG / data.n,
         events=True,
         observe=[],
         num_threads=1,

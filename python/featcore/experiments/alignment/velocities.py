@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import featcore as fc
 from featcore.experiments.alignment import digits
-from featcore.experiments.alignment.histories import class_sum_norm, fall, stack
+from featcore.experiments.alignment.histories import fall, stack
 from featcore.experiments.alignment.settings import SCALE, WIDTH, Settings
 from featcore.experiments.claims import Claim
 from featcore.experiments.part import Part, child, judged
@@ -31,7 +31,7 @@ RECORDS = 400
 def claims(settings: Settings) -> list[Claim]:
     """Return the claims of this part."""
     pair = digits.load(settings, CLASSES)
-    kappa = _kappa(pair)
+    kappa = pair.kappa
     turn, height = turning(pair.data.d)
     half_fixed = 1 / (WIDTH * kappa**2)
     stated = [
@@ -165,7 +165,7 @@ def measure(
     # sums over neurons that start at random: they vary from seed to seed
     count = 2 * (settings.digit_seeds if settings.data is None else settings.idx_seeds)
     few = list(seeds)[:count]
-    kappa = _kappa(pair)
+    kappa = pair.kappa
     progress.stage(f"velocities, {pair.label}", 3 * len(few))
     both = _descend(pair, few, epochs=math.ceil(pair.steps / BATCHES))
     progress.advance(len(few))
@@ -220,10 +220,6 @@ def velocities(net: fc.TwoLayerNet, data: fc.Dataset) -> NDArray[np.float64]:
     across = pull[alive] - (pull[alive] * unit).sum(axis=1, keepdims=True) * unit
     turning = (np.linalg.norm(across, axis=1) / length[alive]).sum()
     return np.array([turning, 2 * (pull * W).sum()])
-
-
-def _kappa(pair: digits.Pair) -> float:
-    return class_sum_norm(pair.data) / pair.data.n
 
 
 def _descend(
