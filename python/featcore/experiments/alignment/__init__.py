@@ -4,7 +4,8 @@ The paper's figures at its own step size and initial scale; its theorem and what
 vanishing initialisation; the square loss on orthogonal inputs (Boursier, Pillaud-Vivien, Flammarion).
 
 A module a part: `toys` (figures 6 to 9), `entries` (single neurons), `digits` (figures 5, 10, 11),
-`velocities` (figures 12, 13), `vanishing` and `late` (flows from vanishing initialisation).
+`velocities` (figures 12, 13), `vanishing` and `late` (flows from vanishing
+initialisation), `stairs` (square loss), `starts` (initialisations and scales).
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from featcore.experiments import part
-from featcore.experiments.alignment import digits, entries, late, toys, vanishing, velocities
+from featcore.experiments.alignment import (
+    digits,
+    entries,
+    late,
+    stairs,
+    starts,
+    toys,
+    vanishing,
+    velocities,
+)
 from featcore.experiments.alignment.settings import Settings, full, quick
 from featcore.experiments.claims import Claim
 from featcore.experiments.protocol import ExperimentResult, Progress
@@ -44,7 +54,7 @@ falls, at last at least as fast as 1/t, and the weights have low rank.
 The paper does not name the loss of its figures; the mean exponential loss reproduces their numbers. Its theorems use \
 the sum of the losses: their time is 1/n of the time of the mean."""
 
-_PARTS = (toys, entries, digits, velocities, vanishing, late)
+_PARTS = (toys, entries, digits, velocities, vanishing, late, stairs, starts)
 
 
 def claims(settings: Settings) -> dict[str, Claim]:
