@@ -283,33 +283,38 @@ def write_idx(folder, images, labels):
 @pytest.mark.parametrize("shape", [(28, 28), (10, 20), (1, 7)])
 def test_other_images_are_drawn_in_their_shape_and_not_judged_as_mnist(tmp_path, place, shape):
     pytest.importorskip("sklearn")
-    from featcore.experiments import alignment
+    from featcore.experiments.alignment import Settings, digits, digits_figures
     from featcore.report import style
 
     rng = np.random.default_rng(0)
     labels = (np.arange(12) % 3).astype(np.uint8)
     write_idx(tmp_path / place, rng.integers(0, 256, (12, *shape), dtype=np.uint8), labels)
     folder = tmp_path / place if place == "plain" else tmp_path
-    digits = alignment._digits(alignment.Settings(data=folder))
-    assert digits.shape == shape
-    assert not digits.is_mnist
-    net = featcore.TwoLayerNet.gaussian(8, digits.data.d, 1e-6, head="gaussian", seed=0)
-    assert style.render(lambda: alignment._draw_images(digits, net)).png
-    assert alignment._digits(alignment.Settings()).shape == (8, 8)
+    pair = digits.load(Settings(data=folder), (1, 0))
+    assert pair.shape == shape
+    assert not pair.is_mnist
+    net = featcore.TwoLayerNet.gaussian(8, pair.data.d, 1e-6, head="gaussian", seed=0)
+    assert style.render(lambda: digits_figures.images([(pair, net)])).png
+    assert digits.load(Settings(data=None), (1, 0)).shape == (8, 8)
 
 
 @pytest.mark.mnist
 def test_mnist_is_known_by_its_images():
-    from featcore.experiments import alignment
+    from featcore.experiments.alignment import Settings, digits
 
     default = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mnist"
     folder = Path(os.environ.get("FEATCORE_MNIST", default))
     if not folder.is_dir():
         pytest.skip(f"no MNIST in {folder}; set FEATCORE_MNIST")
-    digits = alignment._digits(alignment.Settings(data=folder))
-    assert digits.is_mnist
-    assert digits.shape == (28, 28)
-    assert not alignment._digits(alignment.Settings(data=folder, digit_classes=(3, 8))).is_mnist
+    keys = {
+        claim.key for claim in digits.claims(Settings(data=folder, digit_pairs=((1, 0), (4, 9))))
+    }
+    assert "digits-1-0-half" in keys
+    assert "digits-4-9-drop-time" in keys
+    assert "digits-4-9-half" not in keys  # of which the paper says nothing
+    pair = digits.load(Settings(data=folder), (1, 0))
+    assert pair.is_mnist
+    assert pair.shape == (28, 28)
 
 
 def test_the_largest_seed_is_stored(run):

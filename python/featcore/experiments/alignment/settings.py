@@ -52,7 +52,7 @@ class Settings(pydantic.BaseModel):
 
     @pydantic.field_validator("digit_pairs")
     @classmethod
-    def _has_zero_and_one(cls, pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    def _are_pairs(cls, pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
         if not pairs or len(set(pairs)) < len(pairs) or any(a == b for a, b in pairs):
             raise ValueError(f"digit_pairs={pairs} must be different pairs of different digits")
         return pairs
