@@ -115,7 +115,10 @@ def build_app() -> "typer.Typer":
         ] = False,
         data: Annotated[
             Path | None,
-            typer.Option(metavar="DIR", help="Folder with the files of MNIST, for alignment."),
+            typer.Option(
+                metavar="DIR",
+                help="Folder with the files of MNIST, for alignment. [default: $FEATCORE_MNIST]",
+            ),
         ] = None,
     ) -> None:
         """Run experiments and hold what was measured against theory.
@@ -124,10 +127,11 @@ def build_app() -> "typer.Typer":
         be written, 3 if an experiment or a figure crashed, 130 if interrupted.
         """
         try:
-            plans = [
-                _plan(name, seeds, fresh_seeds, _size(quick, full), data)
-                for name in _chosen(names or [], with_data=data is not None)
-            ]
+            chosen = _chosen(names or [], with_data=data is not None)
+            # not typer's envvar: a folder that is there for all commands is not asked of all
+            given = os.environ.get("FEATCORE_MNIST")
+            folder = Path(given) if data is None and given else data
+            plans = [_plan(name, seeds, fresh_seeds, _size(quick, full), folder) for name in chosen]
             _prepare(out)
         except _ArgumentError as error:
             raise typer.BadParameter(str(error), param_hint=error.argument) from None

@@ -28,7 +28,7 @@ from featcore.experiments.protocol import Figure
 from featcore.report import style
 from featcore.report.progress import Silent
 
-QUICK = alignment.Settings(**alignment.quick(), data=None)
+QUICK = alignment.Settings(**alignment.quick())
 PARTS = (toys, entries, digits, velocities, vanishing, late, stairs, starts)
 
 
@@ -50,14 +50,14 @@ def test_claims_hold_on_other_seeds(part):
 
 @pytest.mark.long
 def test_all_claims_on_other_seeds():
-    result = alignment.run(alignment.Settings(data=None), seeds=range(700, 720), progress=Silent())
+    result = alignment.run(alignment.Settings(), seeds=range(700, 720), progress=Silent())
     assert {f.claim.key: f.verdict for f in result.findings if f.verdict == "fails"} == {}
 
 
 def test_claims_have_keys_of_their_own_and_do_not_depend_on_runs():
-    first, again = (alignment.claims(alignment.Settings(data=None)) for _ in range(2))
+    first, again = (alignment.claims(alignment.Settings()) for _ in range(2))
     assert first == again
-    assert len(first) == sum(len(part.claims(alignment.Settings(data=None))) for part in PARTS)
+    assert len(first) == sum(len(part.claims(alignment.Settings())) for part in PARTS)
     assert len(first) > 70
 
 
@@ -168,28 +168,19 @@ def test_mini_batches_of_a_sixth_make_six_steps_an_epoch():
 
 
 def test_full_has_more_of_everything():
-    default, full = alignment.Settings(data=None), alignment.Settings(**alignment.full(), data=None)
+    default, full = alignment.Settings(), alignment.Settings(**alignment.full())
     for name in alignment.full():
         assert getattr(full, name) > getattr(default, name) >= getattr(QUICK, name)
-
-
-def test_images_come_from_the_environment_unless_said(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEATCORE_MNIST", str(tmp_path / "none"))
-    with pytest.raises((pydantic.ValidationError, FileNotFoundError), match="is not a folder"):
-        alignment.Settings()
-    assert alignment.Settings(data=None).data is None
-    monkeypatch.delenv("FEATCORE_MNIST")
-    assert alignment.Settings().data is None
 
 
 @pytest.mark.parametrize("pairs", [(), ((1, 1),), ((1, 0), (1, 0))])
 def test_pairs_of_digits_are_pairs(pairs):
     with pytest.raises(pydantic.ValidationError, match="different pairs of different digits"):
-        alignment.Settings(digit_pairs=pairs, data=None)
+        alignment.Settings(digit_pairs=pairs)
 
 
 def test_other_pairs_run_without_the_papers_claims():
-    settings = alignment.Settings(digit_pairs=((4, 9),), digit_seeds=2, data=None)
+    settings = alignment.Settings(digit_pairs=((4, 9),), digit_seeds=2)
     done = digits.measure(settings, digits.claims(settings), seeds=range(2), progress=Silent())
     assert list(done.data) == ["digits-4-9"]
     assert {f.claim.source for f in done.findings} == {"derived", "calibrated"}

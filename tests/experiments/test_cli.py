@@ -88,6 +88,7 @@ def experiment(name, settings_class=Settings, measured=1.0, interrupt=None):
 def run(monkeypatch, tmp_path):
     """Return a runner of the command line over the given fake experiments, in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEATCORE_MNIST", raising=False)
     monkeypatch.setattr(featcore, "build_info", lambda: {"isa": "avx2"}, raising=False)
 
     def invoke(*arguments, over=()):
@@ -263,6 +264,21 @@ def test_files_that_cannot_be_read_are_a_bad_argument(run, tmp_path, error):
     assert "Traceback" not in done.stderr
 
 
+def test_the_environment_names_a_folder_of_data_for_those_that_take_it(run, monkeypatch, tmp_path):
+    for name in ("everyday", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "images").touch()
+    monkeypatch.setenv("FEATCORE_MNIST", str(tmp_path / "everyday"))
+    first, second = experiment("first"), experiment("second", SettingsWithData)
+    assert run("reproduce", over=[first, second]).exit_code == 0
+    assert second.calls[-1][0].data == tmp_path / "everyday"
+    page = Path("featcore-report/report.html").read_text("utf-8")
+    assert "reproduce second --seeds 4 --data" in page  # what repeats it does not need the variable
+    assert run("reproduce", "--data", "other", over=[first, second]).exit_code == 0
+    assert second.calls[-1][0].data == tmp_path / "other"
+    assert run("reproduce", "first", over=[first, second]).exit_code == 0
+
+
 def test_an_empty_folder_of_data_is_a_bad_argument(run, tmp_path):
     from featcore.experiments import alignment
 
@@ -295,7 +311,7 @@ def test_other_images_are_drawn_in_their_shape_and_not_judged_as_mnist(tmp_path,
     assert not pair.is_mnist
     net = featcore.TwoLayerNet.gaussian(8, pair.data.d, 1e-6, head="gaussian", seed=0)
     assert style.render(lambda: digits_figures.images([(pair, net)])).png
-    assert digits.load(Settings(data=None), (1, 0)).shape == (8, 8)
+    assert digits.load(Settings(), (1, 0)).shape == (8, 8)
 
 
 @pytest.mark.mnist

@@ -1,3 +1,4 @@
+import base64
 import json
 import math
 import re
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 
 import featcore
 from featcore.experiments.claims import Claim
-from featcore.experiments.protocol import ExperimentResult, Figure
+from featcore.experiments.protocol import Animation, ExperimentResult, Figure
 from featcore.report import chart, style, table, wording
 from featcore.report.write import prepare, write
 
@@ -96,6 +97,36 @@ def result(name="fake", **changes):
         "seconds": 1.25,
     }
     return ExperimentResult(**(parts | changes))
+
+
+ANIMATION = b"GIF89a, or what a film writes"
+
+
+def test_an_animation_stands_among_the_figures(tmp_path):
+    film = Animation("film", "A film", "It moves.", lambda path: path.write_bytes(ANIMATION))
+    figure = Figure("curve", "A curve", "It stands.", draw)
+    paths = write([result(figures=[film, figure])], tmp_path)
+    written = tmp_path / "figures" / "fake-film.gif"
+    assert paths.figures[0] == written
+    assert written.read_bytes() == ANIMATION
+    page = Page(paths.html.read_text("utf-8"))
+    sources = [image["src"] for image in page.all("img")]
+    assert base64.b64decode(sources[0].removeprefix("data:image/gif;base64,")) == ANIMATION
+    assert sources[1].startswith("data:image/svg+xml")
+    assert "It moves. figures/fake-film.gif" in page.text
+
+
+def test_an_animation_that_fails_is_told_and_leaves_no_file(tmp_path):
+    def fails(path):
+        path.write_bytes(b"half")
+        raise RuntimeError("no more frames")
+
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "fake-film.gif").write_bytes(b"of an earlier report")
+    paths = write([result(figures=[Animation("film", "A film", "c", fails)])], tmp_path)
+    assert list((tmp_path / "figures").iterdir()) == []
+    assert "no more frames" in str(paths.failures["fake-film"])
+    assert "no more frames" in paths.html.read_text("utf-8")
 
 
 def test_settings_within_settings_are_listed(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +20,7 @@ EARLY, LATE = 7000, 21000
 class Settings(pydantic.BaseModel):
     """Sizes and rates; the defaults are those the claims are stated for."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     step_size: pydantic.PositiveFloat = 2e-3
     """Of the paper: its two-dimensional cases, and MNIST."""
@@ -30,12 +29,8 @@ class Settings(pydantic.BaseModel):
     digit_seeds: Annotated[int, pydantic.Field(ge=2)] = 8
     digit_step_size: pydantic.PositiveFloat = 5e-3
     """Of scikit-learn's digits."""
-    data: Path | None = pydantic.Field(
-        default_factory=lambda: (
-            Path(os.environ["FEATCORE_MNIST"]) if os.environ.get("FEATCORE_MNIST") else None
-        )
-    )
-    """Folder of IDX files, which then stand for scikit-learn's digits; by default $FEATCORE_MNIST."""
+    data: Path | None = None
+    """Folder of IDX files, which then stand for scikit-learn's digits."""
     idx_seeds: Annotated[int, pydantic.Field(ge=2)] = 2
     flow_seeds: Annotated[int, pydantic.Field(ge=2)] = 6
     """Of the parts that follow flows."""

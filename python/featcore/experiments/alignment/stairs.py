@@ -234,6 +234,7 @@ def _climb(seed: int) -> tuple[dict[str, float], xr.Dataset]:
             data,
             "squared",
             t_end=float(-log_scale * relative[-1]),
+            rtol=1e-8,
             loss_target=halves[0],
             **options,
         )

@@ -122,8 +122,8 @@ def between() -> float:
     """Return the scale at which a symmetric start has turned half-way when the loss has fallen to `DROP`.
 
     In the time s = κt the mean positive neuron gains ε E|w| s along x_plus, and is √(d-1)/√(m/2) ε across: it is
-    at 60° for tan 60° E|w| s = √((d-1)/(m/2)). Outputs begin at 0 and grow by (m/2) (1+d) ε² s |x_plus|/n_plus, each neuron
-    by a² + p².
+    at 60° for tan 60° E|w| s = √((d-1)/(m/2)). Outputs begin at 0 and grow by (m/2) (1+d) ε² s |x_plus|/n_plus,
+    each neuron by a² + p².
     """
     length = math.sqrt(2) * math.gamma(0.5 * (DIM + 1)) / math.gamma(0.5 * DIM)
     s = math.sqrt((DIM - 1) / (0.5 * WIDTH) / 3) / length
