@@ -166,9 +166,8 @@ def measure(
                 "late",
                 "Late times",
                 f"Flows from ε = 1e-100, {len(few)} seeds, against mean-loss time. Left: 4γ·t·L·log(1/L), which comes "
-                f"to 1 "
-                "(dashed). Middle: normalised margin over γ. Right: angles of the mean positive neuron to u₊ (blue) "
-                "and to x₊ (orange).",
+                "to 1 (dashed). Middle: normalised margin over γ. Right: angles of the mean positive neuron to u₊ "
+                "(blue) and to x₊ (orange).",
                 functools.partial(_draw, stacked, np.array(gammas)),
             )
         ],

@@ -78,9 +78,8 @@ def claims(settings: Settings) -> list[Claim]:
         Claim(
             key="stairs-limit",
             sentence="The neurons of either sign end at Σ a w = Σ y x/|x|² over their targets, the interpolator of "
-            "least "
-            "norm (larger relative distance).",
-            source="paper",
+            "least norm (larger relative distance).",
+            source="derived",
             reference="Boursier, Pillaud-Vivien and Flammarion (2022); the closed form is ours",
             predicted=0.0,
             relation="at_most",
@@ -91,8 +90,7 @@ def claims(settings: Settings) -> list[Claim]:
             Claim(
                 key=f"toy-{name}",
                 sentence=f"x = -0.5, 2 and y = -1, 1 by descent from {TOY_SCALE:g}: the {name} half of the loss is "
-                f"gone "
-                "half-way at log(w*/ε)/|D|.",
+                "gone half-way at log(w*/ε)/|D|.",
                 source="derived",
                 reference="docs/derivations.md, setting of the paper's code; 10 % allowed for the few neurons of one "
                 "start",
@@ -119,7 +117,7 @@ def claims(settings: Settings) -> list[Claim]:
                 key=f"sword-{start}",
                 sentence=f"x = -0.75, -0.5, 0.125 and y = 1.1, 0.1, 0.8, {SWORD_WIDTH} neurons, {start} start of scale "
                 f"{SWORD_SCALE:g}: the flow stops at the loss of the best line, which {SWORD_WIDTH} neurons need not.",
-                source="paper",
+                source="derived",
                 reference="Boursier and Flammarion, two-edged sword: a spurious stationary point; that it is the best "
                 "line is derived here (docs/derivations.md); 1 % allowed",
                 predicted=stuck,
@@ -192,11 +190,9 @@ def measure(
                 "stairs",
                 "From saddle to saddle",
                 f"Square loss, {len(few)} seeds. Left: {INPUTS} orthogonal inputs at ε = 1e-100, over the loss at the "
-                f"start, "
-                "against t/log(1/ε); dashed: the predicted stairs of the first seed. Middle: two points by descent; "
-                "dashed: predicted. Right: three points from small starts (blue) and from a large one (orange); "
-                "dashed: "
-                "the best line.",
+                "start, against t/log(1/ε); dashed: the predicted stairs of the first seed. Middle: two points by "
+                "descent; dashed: predicted. Right: three points from small starts (blue) and from a large one "
+                "(orange); dashed: the best line.",
                 lambda: _draw(data, few),
             )
         ],
@@ -348,6 +344,6 @@ def _draw(data: dict[str, xr.Dataset], seeds: Sequence[int]) -> matplotlib.figur
 
 
 def _lines(axes: matplotlib.axes.Axes, history: xr.Dataset, color: str) -> None:
-    losses = history["loss"].sel(split="train").transpose("seed", "time").values
-    for line in losses:
-        axes.plot(history["time"].values, line, color=color, lw=0.7)
+    for line in history["loss"].sel(split="train").transpose("seed", "time"):
+        own = line.dropna("time")  # others stopped elsewhere
+        axes.plot(own["time"], own, color=color, lw=0.7)

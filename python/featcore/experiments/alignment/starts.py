@@ -42,8 +42,7 @@ def claims(settings: Settings) -> list[Claim]:
             Claim(
                 key=f"start-{start}",
                 sentence=f"{start.capitalize()} start of scale {SCALE:g}: mean neurons are aligned before the loss "
-                f"falls "
-                f"below {DROP:g} (the smaller of their best cosines until then).",
+                f"falls below {DROP:g} (the smaller of their best cosines until then).",
                 source="calibrated",
                 reference="ours; the paper's theorem is of balanced starts, its figures are of unbalanced ones",
                 predicted=0.99,
@@ -106,10 +105,8 @@ def claims(settings: Settings) -> list[Claim]:
             sentence=f"Its cosine is half-way between the two at ε = {between():.2g} (log₁₀ ε).",
             source="derived",
             reference="docs/derivations.md; a quarter of a decade allowed. Before, it was where the cosine passes "
-            "1/√2, "
-            "which 2 of 20 starts do by chance at any ε; then 0.26, extrapolated from small ε: 0.083 measured on "
-            "seeds 0 "
-            "to 19",
+            "1/√2, which 2 of 20 starts do by chance at any ε; then 0.26, extrapolated from small ε: 0.083 measured "
+            "on seeds 0 to 19",
             predicted=math.log10(between()),
             relation="equal",
             bias=0.25,
@@ -178,9 +175,8 @@ def measure(
                 "scales",
                 "From two phases to one",
                 "The mean positive neuron when the loss begins to fall, against the initial scale; a line a seed. "
-                "Left: "
-                f"its cosine with x₊ at loss {DROP:g}, symmetric starts of zero output. Right: its angle at loss "
-                f"{SMALL_DROP:g}, balanced starts; dashed: proportional to ε.",
+                f"Left: its cosine with x₊ at loss {DROP:g}, symmetric starts of zero output. Right: its angle at "
+                f"loss {SMALL_DROP:g}, balanced starts; dashed: proportional to ε.",
                 lambda: _draw(data),
             )
         ],

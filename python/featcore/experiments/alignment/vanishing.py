@@ -39,8 +39,7 @@ def claims(settings: Settings) -> list[Claim]:
         Claim(
             key="t1-bound",
             sentence="At scales as small as the theorem asks for all neurons are in S₊, S₋ or dead by its t₁: the "
-            "largest "
-            "ratio of the time to t₁, over all n and μ below.",
+            "largest ratio of the time to t₁, over all n and μ below.",
             source="derived",
             reference="theorem 1 of the paper, its constants as corrected in docs/derivations.md",
             predicted=1.0,
@@ -51,8 +50,7 @@ def claims(settings: Settings) -> list[Claim]:
         Claim(
             key="t1-mu",
             sentence=f"That time grows at most as μ to the power -1/2, from μ = {MU_RANGE[1]:g} down to "
-            f"{MU_RANGE[0]:g} "
-            f"(n = {MU_SAMPLES}; exponent of 1/μ).",
+            f"{MU_RANGE[0]:g} (n = {MU_SAMPLES}; exponent of 1/μ).",
             source="paper",
             reference="theorem 1: t₁ = O(log n/√μ)",
             predicted=0.5,
@@ -63,8 +61,7 @@ def claims(settings: Settings) -> list[Claim]:
         Claim(
             key="t1-mu-log",
             sentence=f"Two points, μ from {PAIR_RANGE[1]:g} to {PAIR_RANGE[0]:g}: the time of the last of 50 neurons "
-            f"grows "
-            "with ln(1/μ) only, as arccosh(1/μ) does (slope).",
+            "grows with ln(1/μ) only, as arccosh(1/μ) does (slope).",
             source="derived",
             reference="docs/derivations.md; 2 % allowed",
             predicted=law,
@@ -85,8 +82,7 @@ def claims(settings: Settings) -> list[Claim]:
         Claim(
             key="t1-n",
             sentence="In fact it falls as 1/n where samples are drawn from one law: the field is a sum over them "
-            "(exponent "
-            "of n).",
+            "(exponent of n).",
             source="derived",
             reference="docs/derivations.md; 0.15 allowed, as the last neurons to see anything see a sample of few",
             predicted=-1.0,
@@ -179,8 +175,7 @@ def measure(
                 "When all neurons are aligned",
                 "Sum-loss time at which the last neuron comes to S₊, S₋ or dies, from scales below those that the "
                 f"theorem asks for; a line a seed ({len(few)}). Left against μ, n = {MU_SAMPLES}; middle: two points "
-                f"and 50 "
-                f"positive neurons, dashed: arccosh(1/μ); right against n, μ = {N_MU:g}, dashed: 1/n.",
+                f"and 50 positive neurons, dashed: arccosh(1/μ); right against n, μ = {N_MU:g}, dashed: 1/n.",
                 lambda: _draw(data),
             )
         ],
