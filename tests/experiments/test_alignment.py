@@ -28,7 +28,7 @@ from featcore.experiments.protocol import Figure
 from featcore.report import style
 from featcore.report.progress import Silent
 
-QUICK = alignment.Settings(**alignment.quick())
+QUICK = alignment.Settings(**{**alignment.quick(), "digit_seeds": 2})
 PARTS = (toys, entries, digits, velocities, vanishing, late, stairs, starts)
 
 

@@ -42,7 +42,7 @@ __all__ = [
 name = "alignment"
 title = "Early neuron alignment from small initialisation"
 default_seeds = 20
-quick_seeds = 6
+quick_seeds = 12
 
 SUMMARY = """\
 Both layers of a ReLU network of 50 neurons, all weights drawn with standard deviation 1e-6, follow gradient descent \

@@ -55,7 +55,7 @@ class Settings(pydantic.BaseModel):
 
 def quick() -> Mapping[str, Any]:
     """Return what a quick run changes: fewer seeds and points."""
-    return {"digit_seeds": 4, "flow_seeds": 3, "grid_points": 3}
+    return {"digit_seeds": 6, "flow_seeds": 3, "grid_points": 3}
 
 
 def full() -> Mapping[str, Any]:
