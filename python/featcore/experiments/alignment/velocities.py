@@ -162,8 +162,7 @@ def measure(
 ) -> Part:
     """Train by mini-batches, all samples, and with a fixed head."""
     pair = digits.load(settings, CLASSES)
-    # sums over neurons that start at random: they vary from seed to seed
-    count = settings.digit_seeds if settings.data is None else 2 * settings.idx_seeds
+    count = settings.digit_seeds if settings.data is None else settings.idx_seeds
     few = list(seeds)[:count]
     kappa = pair.kappa
     progress.stage(f"velocities, {pair.label}", 3 * len(few))
