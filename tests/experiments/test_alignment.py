@@ -28,7 +28,7 @@ from featcore.experiments.protocol import Figure
 from featcore.report import style
 from featcore.report.progress import Silent
 
-QUICK = alignment.Settings(**{**alignment.quick(), "digit_seeds": 2})
+QUICK = alignment.Settings(**alignment.quick(), digit_pairs=((1, 0),))
 PARTS = (toys, entries, digits, velocities, vanishing, late, stairs, starts)
 
 
@@ -85,6 +85,29 @@ def test_the_share_in_the_cone_is_of_live_neurons_with_a_positive_head():
     W = [[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [1.0, 1.0]]  # in, one only, dead, negative head
     assert toys.in_s_plus(fc.TwoLayerNet(W, [1.0, 1.0, 1.0, -1.0]), data) == 0.5
     assert math.isnan(toys.in_s_plus(fc.TwoLayerNet(W[2:3], [1.0]), data))
+
+
+def test_a_last_neuron_that_never_comes_is_as_late_as_the_loss_drop():
+    import xarray as xr
+
+    def history(lowest):
+        cosines = np.broadcast_to(np.array(lowest)[:, None, None, None], (4, 2, 2, 1))
+        return xr.Dataset(
+            {
+                "alignment": (("time", "direction", "sign", "statistic"), cosines),
+                "loss": (("time", "split"), np.array([[1.0], [1.0], [0.95], [0.75]])),
+            },
+            coords={
+                "time": [0.0, 1.0, 2.0, 3.0],
+                "direction": ["x_plus", "x_minus"],
+                "sign": ["+", "-"],
+                "statistic": ["min"],
+                "split": ["train"],
+            },
+        )
+
+    assert digits._last_aligned(history([0.0, 0.9, 1.0, 1.0])) == pytest.approx(1.5)
+    assert digits._last_aligned(history([0.0, 0.1, 0.2, 0.3])) == pytest.approx(2.25)
 
 
 def test_entered_shares_by_counting():
