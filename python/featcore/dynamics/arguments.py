@@ -112,8 +112,8 @@ def absorbed(net: TwoLayerNet) -> TwoLayerNet:
         if not net.underflows:
             raise
         raise ValueError(
-            f"{error}, and follow it by fc.flow with method='event', which carries log_scale: ReLU or leaky ReLU, "
-            "any loss but the hinge"
+            f"{error}, and follow it by fc.flow with method='event' and a loss other than the hinge, which carries "
+            "log_scale of ReLU and leaky ReLU"
         ) from error
 
 
