@@ -49,8 +49,8 @@ class NeuronPath {
   using S = Simd<T>;
   using V = typename S::Vector;
 
-  // Of a residual on a step. Its kinks, not its degree, limit a step unless tolerances are tight, so
-  // there are two: few, and most (rounding in float32 leaves nothing for more than few).
+  // Of a residual on a step. Its kinks, not its degree, limit a step unless tolerances are tight,
+  // so there are two: few, and most (rounding in float32 leaves nothing for more than few).
   static constexpr int kFewTerms = 5;
   static constexpr int kMostTerms = sizeof(T) == 8 ? 7 : kFewTerms;
 
