@@ -263,7 +263,8 @@ class EventFlow final : public FlowStepper<T> {
   static std::size_t size(Index count) { return static_cast<std::size_t>(count); }
 
   static int terms_for(double rtol) {
-    return rtol > 3e-8 ? NeuronPath<T>::kFewTerms : NeuronPath<T>::kMostTerms;
+    if (rtol > 3e-5) return NeuronPath<T>::kFewTerms;
+    return rtol > 3e-8 ? NeuronPath<T>::kSomeTerms : NeuronPath<T>::kMostTerms;
   }
 
   static constexpr Index kFewChunks = 16;

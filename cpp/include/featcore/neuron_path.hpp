@@ -50,9 +50,11 @@ class NeuronPath {
   using V = typename S::Vector;
 
   // Of a residual on a step. Its kinks, not its degree, limit a step unless tolerances are tight,
-  // so there are two: few, and most (rounding in float32 leaves nothing for more than few).
-  static constexpr int kFewTerms = 5;
-  static constexpr int kMostTerms = sizeof(T) == 8 ? 7 : kFewTerms;
+  // and few terms extrapolate less wildly where steps are long. Rounding in float32 leaves nothing
+  // for more than some.
+  static constexpr int kFewTerms = 4;
+  static constexpr int kSomeTerms = 5;
+  static constexpr int kMostTerms = sizeof(T) == 8 ? 7 : kSomeTerms;
 
   NeuronPath(const FlowSamples<T>& samples, double slope)
       : samples_(&samples),
@@ -113,6 +115,8 @@ class NeuronPath {
   static void with_terms(int terms, Body&& body) {
     if (terms == kFewTerms)
       body(std::integral_constant<int, kFewTerms>{});
+    else if (terms == kSomeTerms)
+      body(std::integral_constant<int, kSomeTerms>{});
     else
       body(std::integral_constant<int, kMostTerms>{});
   }
