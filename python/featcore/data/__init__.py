@@ -1,9 +1,16 @@
 """Datasets: generators and loaders, a file a family."""
 
+from featcore.data.brightness import brightness_cue, shade
 from featcore.data.corruption import corrupt, feature_growth
 from featcore.data.dataset import Dataset
 from featcore.data.digits import digits
 from featcore.data.idx import idx, read_idx
+from featcore.data.modes import (
+    equicorrelated_classes,
+    single_vector_classes,
+    two_feature_mixture,
+)
+from featcore.data.moons import moons
 from featcore.data.orthogonal import fan, orthogonally_separable, two_points
 from featcore.data.split import train_test_split
 from featcore.data.xor import xor_clusters
@@ -11,14 +18,20 @@ from featcore.data.xor_span import xor_clusters_in_span
 
 __all__ = [
     "Dataset",
+    "brightness_cue",
     "corrupt",
     "digits",
+    "equicorrelated_classes",
     "fan",
     "feature_growth",
     "idx",
+    "moons",
     "orthogonally_separable",
     "read_idx",
+    "shade",
+    "single_vector_classes",
     "train_test_split",
+    "two_feature_mixture",
     "two_points",
     "xor_clusters",
     "xor_clusters_in_span",
