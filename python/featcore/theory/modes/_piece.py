@@ -1,0 +1,145 @@
+"""A piece of a mode between two deaths of neurons: u(τ) = u0 + A(e^{2τ} - 1) + B(1 - e^{-2τ}), and its clock.
+
+τ = κs, ds = p g(u) dt. Times here are in units of 1/(κp): T = κpt = ∫ dτ/g(u).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featcore.theory.modes._quadrature import growth_integral
+
+Array = NDArray[np.float64]
+
+LOSSES = ("logistic", "exponential", "hinge", "squared")
+
+
+def logit_at(tau: Array, u0: Array, A: Array, B: Array) -> Array:
+    """Return u(τ); e^{2τ} itself may overflow where A is near the least double."""
+    with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
+        far = np.where(A > 0, np.exp(2.0 * tau + np.log(A)) - A, 0.0)
+        near = A * np.expm1(2.0 * np.minimum(tau, 1.0))
+    return np.asarray(u0 + np.where(tau < 1.0, near, far) - B * np.expm1(-2.0 * tau))
+
+
+def reach(u: Array, u0: Array, A: Array, B: Array) -> Array:
+    """Return the τ at which u(τ) = u: 0 if u ≤ u0, infinity if it is never reached.
+
+    With Y = e^{2τ} - 1 and d = u - u0: A Y² + (A + B - d) Y - d = 0, of which each branch has its stable form.
+    """
+    d = np.maximum(u - u0, 0.0)
+    b = A + B - d
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        root = np.hypot(b, 2.0 * np.sqrt(A) * np.sqrt(d))
+        slow = np.log1p(2.0 * d / (b + root))
+        Y = (root - b) / (2.0 * A)
+        fast = np.where(Y < 1e10, np.log1p(Y), np.log(root - b) - np.log(2.0 * A))
+        found = 0.5 * np.where(b >= 0, slow, fast)
+    return np.where(d == 0, 0.0, np.where(np.isnan(found), np.inf, found))
+
+
+def clock(loss: str, tau: Array, u0: Array, A: Array, B: Array) -> Array:
+    """Return T(τ) = ∫_0^τ dτ'/g(u(τ')); infinity from where g = 0 on."""
+    tau, u0, A, B = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in (tau, u0, A, B)))
+    shape = tau.shape
+    tau, u0, A, B = tau.ravel(), u0.ravel(), A.ravel(), B.ravel()
+    return _clock(loss, tau, u0, A, B).reshape(shape)
+
+
+def _clock(loss: str, tau: Array, u0: Array, A: Array, B: Array) -> Array:
+    u = logit_at(tau, u0, A, B)
+    # nothing is left of the class: u stays, and so does g
+    still = (A == 0) & (B == 0)
+    if loss == "hinge":
+        end = reach(np.ones_like(u0), u0, A, B)
+        return np.where(tau > end, np.inf, tau)
+    if loss == "squared":
+        return _squared_clock(tau, u0, A, B)
+    with np.errstate(over="ignore"):
+        result = tau * (np.exp(u0) + (1.0 if loss == "logistic" else 0.0))
+    moving = ~still & (tau > 0) & np.isfinite(u)
+    if moving.any():
+        D = 2.0 * np.sqrt(A[moving]) * np.sqrt(B[moving])
+        grown = growth_integral(u0[moving], u[moving], D, tau[moving])
+        result[moving] = grown + (tau[moving] if loss == "logistic" else 0.0)
+    result[~still & ~np.isfinite(u)] = np.inf
+    return np.asarray(result)
+
+
+def inverse_clock(loss: str, T: Array, u0: Array, A: Array, B: Array) -> Array:
+    """Return τ(T), the inverse of `clock`; where that ends, its end."""
+    T, u0, A, B = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in (T, u0, A, B)))
+    shape = T.shape
+    T, u0, A, B = T.ravel(), u0.ravel(), A.ravel(), B.ravel()
+    return _inverse_clock(loss, T, u0, A, B).reshape(shape)
+
+
+def _inverse_clock(loss: str, T: Array, u0: Array, A: Array, B: Array) -> Array:
+    if loss == "hinge":
+        return np.minimum(T, reach(np.ones_like(u0), u0, A, B))
+    if loss == "squared":
+        return _squared_inverse(T, u0, A, B)
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        slope = np.exp(u0) + (1.0 if loss == "logistic" else 0.0)
+        # 1/g only grows, so τ ≤ T g(u0); and T ≥ ½(e^u - e^u0)/√(u² + D²) bounds u, which is below 750
+        D = 2.0 * np.sqrt(A) * np.sqrt(B)
+        most = np.logaddexp(u0, np.log(2.0 * T) + np.log(750.0 + np.abs(u0) + D))
+        high = T / slope
+    still = (A == 0) & (B == 0)
+    high = np.where(still, high, np.minimum(high, reach(most, u0, A, B)))
+    result = np.array(high)
+    active = np.flatnonzero((T > 0) & ~still & (high > 0))
+    low = np.zeros_like(T)
+    for _ in range(200):
+        if not active.size:
+            break
+        t, x = T[active], result[active]
+        at = (u0[active], A[active], B[active])
+        value = _clock(loss, x, *at)
+        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+            inverse_g = np.exp(logit_at(x, *at)) + (1.0 if loss == "logistic" else 0.0)
+            # Newton on ln T against ln τ, which is nearly straight at both ends
+            change = np.log(t / value) * value / (x * inverse_g)
+            proposal = x * np.exp(change)
+        high[active] = np.where(value > t, np.minimum(high[active], x), high[active])
+        low[active] = np.where(value < t, np.maximum(low[active], x), low[active])
+        inside = (proposal >= low[active]) & (proposal <= high[active])
+        new = np.where(inside, proposal, 0.5 * (low[active] + high[active]))
+        result[active] = new
+        with np.errstate(invalid="ignore"):
+            done = np.abs(new - x) <= 4e-16 * x
+            done |= inside & (np.abs(value - t) <= 4e-16 * t)
+        active = active[~done]
+    return result
+
+
+def _squared_clock(tau: Array, u0: Array, A: Array, B: Array) -> Array:
+    d = 1.0 - u0
+    b, root = _riccati(d, A, B)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        # 2d + (b - root) Y, the distance to the end, in the form that does not cancel
+        inverse_Y = 1.0 / np.expm1(2.0 * tau)
+        shortfall = np.where(b > 0, 4.0 * A * d / (root + b), root - b)
+        left = 2.0 * d * inverse_Y - shortfall
+        T = np.log1p(2.0 * root / left) / (2.0 * root)
+    T = np.where(left <= 0, np.inf, T)
+    T = np.where((A == 0) & (B == 0), tau / d, T)
+    return np.where(tau == 0, 0.0, T)
+
+
+def _squared_inverse(T: Array, u0: Array, A: Array, B: Array) -> Array:
+    # Y' = 2[d + (d - A - B) Y - A Y²] in T: a Riccati equation with constant coefficients
+    d = 1.0 - u0
+    b, root = _riccati(d, A, B)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        shortfall = np.where(b > 0, 4.0 * A * d / (root + b), root - b)
+        Y = 2.0 * d / (2.0 * root / np.expm1(2.0 * root * T) + shortfall)
+        tau = 0.5 * np.log1p(Y)
+    tau = np.where((A == 0) & (B == 0), T * d, tau)
+    return np.where((T == 0) | (d == 0), 0.0, tau)
+
+
+def _riccati(d: Array, A: Array, B: Array) -> tuple[Array, Array]:
+    b = d - A - B
+    return b, np.hypot(b, 2.0 * np.sqrt(A) * np.sqrt(d))
