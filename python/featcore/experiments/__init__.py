@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "amplification": "featcore.experiments.amplification",
     "alignment": "featcore.experiments.alignment",
+    "modes": "featcore.experiments.modes",
 }
 
 NAMES = tuple(_MODULES)

@@ -161,8 +161,8 @@ def measure(
                 "curves",
                 "Error curves of one class",
                 "Left, figure 2: error 1 - σ(u) under cross-entropy: a plateau, a sigmoidal fall, and a tail. Middle, "
-                "figure 9: logits under the hinge loss, which end at 1. Right, figure 5: logits of a class that makes up "
-                "80 % of the data and of one of 20 %, under both losses. Dots: networks; dashed: theory.",
+                "figure 9: logits under the hinge loss, which end at 1. Right, figure 5: logits of classes of 80 % and "
+                "20 % of the data, under both losses. Dots: networks; dashed: theory.",
                 lambda: _draw(found),
             )
         ],
@@ -188,7 +188,7 @@ def _followed(c: float, kappa: float, times: Array, loss: str) -> Array:
     start = _start(c, kappa)
     data = fc.data.single_vector_classes(2, norms=(kappa, 1.0))
     net = network(data, start, (HEAD, HEAD))
-    mode = theory.mode(kappa, SHARE, *([value] for value in start), loss)
+    mode = theory.mode(kappa, SHARE, [start[0]], [start[1]], loss)
     return np.stack([margins(net, data, times, loss)[:, 0], mode.u_of_t(times)])
 
 
@@ -219,7 +219,15 @@ def _draw(found: xr.Dataset) -> matplotlib.figure.Figure:
         ("C0", "C1", "C2"), FIGURE_2, found["figure_2"].values, strict=True
     ):
         at = found["time_2"].values
-        two.plot(at[::4], 1 / (1 + np.exp(points[::4])), "o", color=color, ms=3.5, mfc="none", label=f"c = {c:g}, κ = {kappa:g}")
+        two.plot(
+            at[::4],
+            1 / (1 + np.exp(points[::4])),
+            "o",
+            color=color,
+            ms=3.5,
+            mfc="none",
+            label=f"c = {c:g}, κ = {kappa:g}",
+        )
         two.plot(at, 1 / (1 + np.exp(line)), "--", color="black", lw=0.9)
     two.set(xlabel="t", ylabel="error 1 - σ(u)", title="cross-entropy")
     two.legend()
@@ -227,7 +235,15 @@ def _draw(found: xr.Dataset) -> matplotlib.figure.Figure:
         ("C0", "C1", "C2", "C3"), FIGURE_9, found["figure_9"].values, strict=True
     ):
         at = found["time_9"].values
-        nine.plot(at[::4], points[::4], "o", color=color, ms=3.5, mfc="none", label=f"c = {c:g}, κ = {kappa:g}")
+        nine.plot(
+            at[::4],
+            points[::4],
+            "o",
+            color=color,
+            ms=3.5,
+            mfc="none",
+            label=f"c = {c:g}, κ = {kappa:g}",
+        )
         nine.plot(at, line, "--", color="black", lw=0.9)
     nine.set(xlabel="t", ylabel="logit u", title="hinge loss")
     nine.legend()
@@ -235,8 +251,18 @@ def _draw(found: xr.Dataset) -> matplotlib.figure.Figure:
         for k, share in enumerate(FIGURE_5):
             at = found["time_5"].values
             points = found["figure_5"].sel(loss=loss).values[k]
-            five.plot(at[::3], points[::3], "os"[k], color=color, ms=3.5, mfc="none", label=f"{loss}, {share:.0%}")
-            five.plot(at, found["figure_5_theory"].sel(loss=loss).values[k], "--", color="black", lw=0.9)
+            five.plot(
+                at[::3],
+                points[::3],
+                "os"[k],
+                color=color,
+                ms=3.5,
+                mfc="none",
+                label=f"{loss}, {share:.0%}",
+            )
+            five.plot(
+                at, found["figure_5_theory"].sel(loss=loss).values[k], "--", color="black", lw=0.9
+            )
     five.set(xlabel="t", ylabel="logit u", title="two classes")
     five.legend()
     return canvas

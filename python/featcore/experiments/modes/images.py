@@ -50,7 +50,9 @@ def _claims(s: Settings, pair: tuple[int, int]) -> list[Claim]:
         f"before, with other splits and networks, untouched accuracy fell by more than 0.2{measured}"
     )
 
-    def stated(name: str, sentence: str, predicted: float, relation: str, resolution: float) -> Claim:
+    def stated(
+        name: str, sentence: str, predicted: float, relation: str, resolution: float
+    ) -> Claim:
         return Claim(
             key=f"{key(pair)}-{name}",
             sentence=f"{label}: {sentence}",
@@ -100,8 +102,9 @@ def measure(
         samples |= {
             f"{key(pair)}-train": whole.sel(split="train").values.tolist(),
             f"{key(pair)}-modified": whole.sel(split="modified").values.tolist(),
-            f"{key(pair)}-drop": (whole.sel(split="modified") - whole.sel(split="untouched"))
-            .values.tolist(),
+            f"{key(pair)}-drop": (
+                whole.sel(split="modified") - whole.sel(split="untouched")
+            ).values.tolist(),
             f"{key(pair)}-swapped": whole.sel(split="swapped").values.tolist(),
             f"{key(pair)}-recovery": most.sel(split="untouched").values.tolist(),
         }
@@ -167,7 +170,9 @@ def _train(s: Settings, pair: tuple[int, int], seeds: Sequence[int]) -> xr.Datas
         },
     )
     for penalty, share in cases:
-        made = [fc.data.brightness_cue(images, modified=share, seed=child(seed, 41)) for seed in seeds]
+        made = [
+            fc.data.brightness_cue(images, modified=share, seed=child(seed, 41)) for seed in seeds
+        ]
         runs = fc.ensemble(
             [network(images.d, seed, images.dtype) for seed in seeds],
             [train for train, _ in made],
@@ -179,7 +184,9 @@ def _train(s: Settings, pair: tuple[int, int], seeds: Sequence[int]) -> xr.Datas
             observe=["accuracy"],
             record=fc.Recording.linear(1),
         )
-        last = np.stack([run.history["accuracy"].isel(time=-1).sel(split=list(splits)) for run in runs])
+        last = np.stack(
+            [run.history["accuracy"].isel(time=-1).sel(split=list(splits)) for run in runs]
+        )
         accuracy.loc[{"penalty": penalty, "share": share}] = last
     return xr.Dataset({"accuracy": accuracy})
 
@@ -208,11 +215,17 @@ def _draw(data: dict[str, xr.Dataset], s: Settings) -> matplotlib.figure.Figure:
         for color, test in zip(("C0", "C2", "C1"), TESTS, strict=True):
             values = plain.sel(split=test).transpose("share", "seed").values
             at = accuracy["share"].values
-            axes.fill_between(at, values.min(axis=1), values.max(axis=1), color=color, alpha=0.15, lw=0)
+            axes.fill_between(
+                at, values.min(axis=1), values.max(axis=1), color=color, alpha=0.15, lw=0
+            )
             axes.plot(at, values.mean(axis=1), "o-", color=color, label=test)
         cross = accuracy.sel(penalty=DECOUPLING, share=1.0, split="untouched").mean("seed")
         axes.plot([1.0], [float(cross)], "x", color="black", ms=7, mew=2, label="decoupled")
-        axes.set(title=f"{pair[0]} against {pair[1]}", xlabel="share modified in training", ylim=(-0.03, 1.03))
+        axes.set(
+            title=f"{pair[0]} against {pair[1]}",
+            xlabel="share modified in training",
+            ylim=(-0.03, 1.03),
+        )
     panels[0].set_ylabel("accuracy")
     panels[0].legend()
     return canvas

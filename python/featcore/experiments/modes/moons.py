@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 # mean of f² added to the loss for spectral decoupling. Momentum 0.9 at step 0.01 is a step of 0.1 here.
 SAMPLES, MARGIN, WIDTH, STEP, DECAY, DECOUPLING = 300, 0.1, 500, 0.1, 2e-4, 0.003
 TEST_SAMPLES = 3000
-CASES = {"overlapping": (-MARGIN, 0.0), "separated": (MARGIN, 0.0), "decoupled": (MARGIN, DECOUPLING)}
+CASES = {
+    "overlapping": (-MARGIN, 0.0),
+    "separated": (MARGIN, 0.0),
+    "decoupled": (MARGIN, DECOUPLING),
+}
 TITLES = {
     "overlapping": "margin -0.1",
     "separated": "margin +0.1",
@@ -155,7 +159,9 @@ def network(seed: int) -> fc.TwoLayerNet:
     """Return a start as PyTorch's: uniform within ±1/√(inputs of the layer); the last column of W are biases."""
     rng = np.random.default_rng(child(seed, 50))
     first, second = 1 / math.sqrt(2), 1 / math.sqrt(WIDTH)
-    return fc.TwoLayerNet(rng.uniform(-first, first, (WIDTH, 3)), rng.uniform(-second, second, WIDTH))
+    return fc.TwoLayerNet(
+        rng.uniform(-first, first, (WIDTH, 3)), rng.uniform(-second, second, WIDTH)
+    )
 
 
 def beyond_the_line(net: fc.TwoLayerNet, seed: int) -> float:
@@ -187,7 +193,9 @@ def _draw(found: xr.Dataset, seed: int) -> matplotlib.figure.Figure:
         axes.contour(at, at, output, [0.0], colors="black", linewidths=1.2)
         data = _moons(margin, seed)
         for label, color in ((1, "C0"), (-1, "C1")):
-            axes.plot(*data.x[data.y == label, :2].T, "o", ms=2.5, color=color, mec="white", mew=0.3)
+            axes.plot(
+                *data.x[data.y == label, :2].T, "o", ms=2.5, color=color, mec="white", mew=0.3
+            )
         share = float(found["beyond_the_line"].sel(case=case).mean())
         axes.set(title=f"{TITLES[case]}: {share:.2f} beyond the line", aspect="equal")
         axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xlabel="across")

@@ -29,7 +29,9 @@ def network(data: fc.Dataset, *starts: tuple[ArrayLike, ArrayLike]) -> fc.TwoLay
     return fc.TwoLayerNet(np.concatenate(W), np.concatenate(a))
 
 
-def margins(net: fc.TwoLayerNet, data: fc.Dataset, times: Sequence[float] | Array, loss: str) -> Array:
+def margins(
+    net: fc.TwoLayerNet, data: fc.Dataset, times: Sequence[float] | Array, loss: str
+) -> Array:
     """Return y f of the first sample and of the last at `times`, which increase; shape (times, 2)."""
     at = np.asarray(times, dtype=np.float64)
     run = fc.flow(
@@ -55,10 +57,8 @@ def time_to_learn(
     Of the hinge loss the flow itself tells, at the margin 1.
     """
     if loss == "hinge":
-        events = fc.flow(net, data, loss, t_end=1.01 * near, events=True).events
-        met = (events["neuron"] == -1) & (events["kind"] == -1)
-        own = events["time"].values[met.values & (events["sample"].values == sample % data.n)]
-        return float(own[0]) if own.size else float("nan")
+        run = fc.flow(net, data, loss, t_end=1.01 * near, events=True)
+        return first_event(run, neuron=-1, kind=-1, sample=sample % data.n)
     times = near * (1 + _NEAR * np.linspace(-1, 1, 5))
     reached = margins(net, data, times, loss)[:, sample]
     if not reached[0] < logit < reached[-1]:
@@ -66,11 +66,24 @@ def time_to_learn(
     # the time as a polynomial of the logit, by Newton's divided differences: the fifth order is left out
     table = times.copy()
     for order in range(1, len(table)):
-        table[order:] = (table[order:] - table[order - 1 : -1]) / (reached[order:] - reached[:-order])
+        table[order:] = (table[order:] - table[order - 1 : -1]) / (
+            reached[order:] - reached[:-order]
+        )
     time = table[-1]
     for k in range(len(table) - 2, -1, -1):
         time = table[k] + (logit - reached[k]) * time
     return float(time)
+
+
+def first_event(run: fc.Run, *, neuron: int, kind: int, sample: int | None = None) -> float:
+    """Return the time of the first event of this kind in a run that kept them; NaN if there is none."""
+    assert run.events is not None
+    events = run.events
+    chosen = (events["neuron"].values == neuron) & (events["kind"].values == kind)
+    if sample is not None:
+        chosen &= events["sample"].values == sample
+    times = events["time"].values[chosen]
+    return float(times[0]) if times.size else float("nan")
 
 
 def slope(x: ArrayLike, y: ArrayLike) -> float:
