@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featcore.theory.modes._quadrature import growth_integral
+from featcore.theory.modes._solve import increasing_root
 
 Array = NDArray[np.float64]
 
@@ -88,30 +89,15 @@ def _inverse_clock(loss: str, T: Array, u0: Array, A: Array, B: Array) -> Array:
         high = T / slope
     still = (A == 0) & (B == 0)
     high = np.where(still, high, np.minimum(high, reach(most, u0, A, B)))
-    result = np.array(high)
-    active = np.flatnonzero((T > 0) & ~still & (high > 0))
-    low = np.zeros_like(T)
-    for _ in range(200):
-        if not active.size:
-            break
-        t, x = T[active], result[active]
-        at = (u0[active], A[active], B[active])
-        value = _clock(loss, x, *at)
-        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-            inverse_g = np.exp(logit_at(x, *at)) + (1.0 if loss == "logistic" else 0.0)
-            # Newton on ln T against ln τ, which is nearly straight at both ends
-            change = np.log(t / value) * value / (x * inverse_g)
-            proposal = x * np.exp(change)
-        high[active] = np.where(value > t, np.minimum(high[active], x), high[active])
-        low[active] = np.where(value < t, np.maximum(low[active], x), low[active])
-        inside = (proposal >= low[active]) & (proposal <= high[active])
-        new = np.where(inside, proposal, 0.5 * (low[active] + high[active]))
-        result[active] = new
-        with np.errstate(invalid="ignore"):
-            done = np.abs(new - x) <= 4e-16 * x
-            done |= inside & (np.abs(value - t) <= 4e-16 * t)
-        active = active[~done]
-    return result
+    moving = ~still & (high > 0)
+
+    def time(tau: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
+        at = (u0[which], A[which], B[which])
+        with np.errstate(over="ignore", under="ignore"):
+            slope = np.exp(logit_at(tau, *at)) + (1.0 if loss == "logistic" else 0.0)
+        return _clock(loss, tau, *at), slope
+
+    return np.where(moving, increasing_root(time, np.where(moving, T, 0.0), high), high)
 
 
 def _squared_clock(tau: Array, u0: Array, A: Array, B: Array) -> Array:

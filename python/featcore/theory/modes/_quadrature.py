@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
-_UNIT = 0.5 * (_NODES + 1.0)
+UNIT, WEIGHTS = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS  # of Gauss and Legendre, on [0, 1]
 _FAR = 45.0  # e^-45 is below rounding
 
 
@@ -26,7 +26,7 @@ def growth_integral(lo: Array, hi: Array, D: Array, tau: Array) -> Array:
         above, below = hi > 1.0, lo < -1.0
         if above.any():
             start, end, d = np.maximum(lo[above], 1.0), hi[above], D[above]
-            total[above] += _outer(start, end, d, _edges_above(end))
+            total[above] += _outer(start, end, d, edges_above(end))
             inner[above] -= 0.5 * arc(start, end, d)
         if below.any():
             start, end, d = lo[below], np.minimum(hi[below], -1.0), D[below]
@@ -56,7 +56,7 @@ def arc(a: Array, b: Array, D: Array) -> Array:
     return np.where(a == b, 0.0, found)
 
 
-def _edges_above(end: Array) -> Array:
+def edges_above(end: Array) -> Array:
     """Return descending edges of panels over [1, end]; all but e^-56 of the integral is in the first seven."""
     top = np.maximum(end[:, None] - 8.0 * np.arange(8), 16.0)
     low = np.broadcast_to([16.0, 8.0, 4.0, 2.0, 1.0], (len(end), 5))
@@ -73,19 +73,19 @@ def _edges_below(end: Array) -> Array:
 def _outer(start: Array, end: Array, D: Array, edges: Array) -> Array:
     edges = np.clip(edges, start[:, None], end[:, None])
     width = edges[:, :-1] - edges[:, 1:]
-    v = edges[:, 1:, None] + width[:, :, None] * _UNIT
+    v = edges[:, 1:, None] + width[:, :, None] * UNIT
     # the panel sums are taken relative to the top, which may be 1e300
     values = np.exp(v - end[:, None, None]) / np.hypot(v, D[:, None, None])
-    return np.asarray(0.25 * np.exp(end) * ((values @ _WEIGHTS) * width).sum(axis=1))
+    return np.asarray(0.5 * np.exp(end) * ((values @ WEIGHTS) * width).sum(axis=1))
 
 
 def _inner(near: Array, far: Array, D: Array, sign: float) -> Array:
     """Return ∫ expm1(±v) dx over x = asinh(far/D) - asinh(v/D), from v = far down to `near` or to nothing."""
     length = np.minimum(arc(near, far, D), _FAR)
     width = length / 5.0
-    x = width[:, None, None] * (np.arange(5)[:, None] + _UNIT)
+    x = width[:, None, None] * (np.arange(5)[:, None] + UNIT)
     reach = far + np.hypot(far, D)
     with np.errstate(divide="ignore", invalid="ignore"):
         back = np.where(reach > 0, D * (D / reach), 0.0)
     v = 0.5 * (reach[:, None, None] * np.exp(-x) - back[:, None, None] * np.exp(x))
-    return np.asarray(0.5 * width * (np.expm1(sign * v) @ _WEIGHTS).sum(axis=1))
+    return np.asarray(width * (np.expm1(sign * v) @ WEIGHTS).sum(axis=1))

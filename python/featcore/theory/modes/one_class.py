@@ -83,7 +83,7 @@ class Mode:
         tau = reach(goal, self.logits[k], self.A[k], self.B[k])
         # rounding may put a goal at the very end of a piece beyond it
         end = np.append(self.start_s, np.inf)[k + 1]
-        return np.minimum(self.start_s[k] + tau / self.norm, end)
+        return np.asarray(np.minimum(self.start_s[k] + tau / self.norm, end))
 
     def t_of_s(self, s: ArrayLike) -> Array:
         """Return the time at intrinsic time `s` ≥ 0; infinite where the loss is done before, and beyond 1e308."""
@@ -92,7 +92,7 @@ class Mode:
         tau, k = self._piece(_not_negative("s", np.where(finite, values, 0.0)))
         T = self._start_T[k] + clock(self.loss, tau, self.logits[k], self.A[k], self.B[k])
         with np.errstate(over="ignore"):
-            return np.where(finite, T / self.norm / self.share, np.inf)
+            return np.asarray(np.where(finite, T / self.norm / self.share, np.inf))
 
     def s_of_t(self, t: ArrayLike) -> Array:
         """Return the intrinsic time at times `t` ≥ 0; where nothing moves any more, its last value."""
@@ -186,16 +186,23 @@ def mode(
     scale = math.sqrt(kappa)
     with np.errstate(under="ignore"):
         r, q = y / scale, z * scale
-    death = _deaths(r, q)
+    death = deaths(r, q)
     if loss == "squared" and (start := float(np.sum((r * q)[r > 0]))) > 1.0:
         raise ValueError(
             f"y0 and z0 give the logit {start:g}, beyond the target 1 of the squared loss, to which it would fall; "
             "modes are derived for logits that rise"
         )
-    starts, logits, growing, decaying, T = [], [], [], [], [0.0]
+    starts: list[float] = []
+    logits: list[float] = []
+    growing: list[float] = []
+    decaying: list[float] = []
+    T = [0.0]
     for tau in np.unique(np.append(death[np.isfinite(death)], 0.0)):
         if starts:
-            passed = clock(loss, tau - starts[-1], logits[-1], growing[-1], decaying[-1])
+            passed = clock(
+                loss,
+                *(np.asarray(v) for v in (tau - starts[-1], logits[-1], growing[-1], decaying[-1])),
+            )
             if not np.isfinite(passed):
                 break  # never in finite time
             T.append(T[-1] + float(passed))
@@ -224,7 +231,7 @@ def mode(
     )
 
 
-def _deaths(r: Array, q: Array) -> Array:
+def deaths(r: Array, q: Array) -> Array:
     """Return the τ at which y = 0: tanh τ = -r/q where q < -r < 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         dying = 0.5 * np.log1p(2.0 * r / (-q - r))

@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from featcore._validation import choice, real
 from featcore.theory._arrays import any_shape
 from featcore.theory.modes._piece import reach
+from featcore.theory.modes._quadrature import UNIT, WEIGHTS
 
 Array = NDArray[np.float64]
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
+_Ends = tuple[Array, Array, Array, Array]
+_LINEAR = 1e-17
+"""Outputs below it do not change the residuals of the logistic loss in double precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +109,7 @@ def starvation(
     >>> from featcore.theory import modes
     >>> found = modes.starvation(0.1, modes.target_logit([1e-2, 1e-300]))
     >>> found.rare_logit.round(3), found.bound.round(3)
-    (array([0.41 , 9.868]), array([ 0.675, 69.349]))
+    (array([ 0.578, 10.704]), array([ 0.653, 71.443]))
     >>> float(modes.starvation(0.1, loss="hinge", A0=1e-4, B0=1e-5, z0=1e-4).rare_logit.round(5))
     0.09532
     """
@@ -161,15 +164,56 @@ def starvation(
     return Starvation(
         logit=goals,
         rare_logit=(q * np.maximum(b, 0.0)).sum(axis=-1).reshape(shape),
-        bound=rho * goals + (z_end @ excess).reshape(shape),
+        bound=np.asarray(rho * goals + (z_end @ excess).reshape(shape)),
         bound_holds=held,
-        paper_bound=lam * goals,
+        paper_bound=np.asarray(lam * goals),
         paper_bound_holds=balanced and k1 == k2 == 1.0,
         time=time,
         A=A_end.reshape(*shape, -1),
         B=B_end.reshape(*shape, -1),
         z=z_end.reshape(*shape, -1),
     )
+
+
+def late_coefficient(
+    lam: float,
+    *,
+    norms: tuple[float, float] = (1.0, 1.0),
+    A0: ArrayLike = 0.1,
+    B0: ArrayLike = 0.1,
+    z0: ArrayLike = 0.1,
+) -> float:
+    """Return the limit of (logit on the rare feature)/√(logit on the frequent one) under the logistic loss.
+
+    <w, x2> grows by ever less, as e^{-z<w, x2>}, and saturates, while z goes on as √L.
+
+    Parameters
+    ----------
+    lam, norms, A0, B0, z0
+        As for `starvation`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `starvation`.
+
+    Notes
+    -----
+    Derived here. It is taken at L = 1e10, where it has the limit's digits to 1e-8.
+
+    Examples
+    --------
+    >>> from featcore.theory import modes
+    >>> round(modes.late_coefficient(0.1, A0=1e-4, B0=1e-5, z0=1e-4), 4)
+    0.3687
+    """
+    end = 1e10
+    far = starvation(lam, end, norms=norms, A0=A0, B0=B0, z0=z0)
+    return float(far.rare_logit) / math.sqrt(end)
 
 
 class _State:
@@ -189,11 +233,16 @@ class _State:
     def u(self) -> float:
         return float(self.q @ self.a)
 
+    @property
+    def size(self) -> float:
+        """Return how large the output can be at most: (|a|² + |q|²)/2."""
+        return 0.5 * float(self.a @ self.a + self.q @ self.q)
+
     def raw(self) -> tuple[Array, Array, Array]:
         return self.a * self.scale, self.b * self.scale, self.q / self.scale
 
 
-def _logistic(lam: float, rho: float, start: _State, goals: Array) -> tuple[Array, ...]:
+def _logistic(lam: float, rho: float, start: _State, goals: Array) -> _Ends:
     """Return (a, b, q) at each goal, a row a goal, and T = κ1 p t.
 
     The output on x1, U, rises along the orbit, so it takes the place of time; as x = asinh(U/size), in which all grows
@@ -201,8 +250,22 @@ def _logistic(lam: float, rho: float, start: _State, goals: Array) -> tuple[Arra
     """
     from scipy.integrate import solve_ivp
 
+    if goals.size == 0:
+        return (
+            np.empty((0, start.a.size)),
+            np.empty((0, start.a.size)),
+            np.empty((0, start.a.size)),
+            goals,
+        )
+    passed = 0.0
+    if start.size < 0.1 * _LINEAR and goals.min() > _LINEAR:
+        # however small the start, it is carried to where the residuals begin to move in one step, at g = 1/2
+        flow = _Linear(lam, rho, start)
+        flow.check_seen()
+        s = flow.when(_rare, _LINEAR)
+        start, passed = _State.of(*flow.at(s), norm=1.0), 2.0 * s
     h = start.a.size
-    size = 0.5 * float(start.a @ start.a + start.q @ start.q)
+    size = start.size
 
     def speeds(state: Array, U: Array) -> tuple[Array, Array, Array, Array]:
         """Return da, db, dq and dU by κ1 p g(U) dt."""
@@ -247,7 +310,7 @@ def _logistic(lam: float, rho: float, start: _State, goals: Array) -> tuple[Arra
             return np.asarray((1.0 + np.exp(U)) / speeds(orbit.sol(np.arcsinh(U / size)), U)[3])
 
     T = _times(slowness, size, start.u, goals)
-    return ends[:h].T, ends[h : 2 * h].T, ends[2 * h :].T, T
+    return ends[:h].T, ends[h : 2 * h].T, ends[2 * h :].T, passed + T
 
 
 def _times(slowness: Callable[[Array], Array], size: float, first: float, goals: Array) -> Array:
@@ -260,71 +323,83 @@ def _times(slowness: Callable[[Array], Array], size: float, first: float, goals:
     edges = np.unique(edges[(edges >= first) & (edges <= last)])
     left, right = edges[:-1], edges[1:]
     curved = (right <= 1.0)[:, None]
-    unit = 0.5 * (_NODES + 1.0)
     xl, xr = np.arcsinh(left / size)[:, None], np.arcsinh(right / size)[:, None]
     U = np.where(
         curved,
-        size * np.sinh(xl + (xr - xl) * unit),
-        left[:, None] + (right - left)[:, None] * unit,
+        size * np.sinh(xl + (xr - xl) * UNIT),
+        left[:, None] + (right - left)[:, None] * UNIT,
     )
     per_node = np.where(
         curved, (xr - xl) * np.hypot(size, U), (right - left)[:, None] * np.ones_like(U)
     )
     with np.errstate(over="ignore", invalid="ignore"):
         values = slowness(U.ravel()).reshape(U.shape) * per_node
-        parts = 0.5 * values @ _WEIGHTS
+        parts = values @ WEIGHTS
         # beyond the last panel of doubles time is infinite
         total = np.cumsum(np.where(np.isnan(parts) | (right > 1e3), np.inf, parts))
     return np.asarray(total[np.searchsorted(right, goals)])
 
 
-def _hinge(lam: float, rho: float, start: _State, goals: Array) -> tuple[Array, ...]:
-    """Return (a, b, q) at each goal and T = κ1 p t, in closed form up to one root.
+class _Linear:
+    """The flow while g is one constant for all samples: along x1 + λ x2, hyperbolic in s, ds = κ1 p g dt."""
 
-    While all samples are below margin 1 the flow is linear, along x1 + λ x2. When the rare ones are satisfied b stops for
-    ever, and the others go on along x1 at the rate 1 - λ.
-    """
-    from scipy.optimize import brentq
+    def __init__(self, lam: float, rho: float, start: _State) -> None:
+        self.rho, self.start = rho, start
+        self.k = math.sqrt(1.0 + lam * rho)
+        self.pull = start.a + lam * start.b
 
-    a0, b0, q0 = start.a, start.b, start.q
-    k = math.sqrt(1.0 + lam * rho)
-    pull = a0 + lam * b0
-    # ∫q is least where q = 0, if the head turns at all
-    turns = (q0 < 0) & (pull > k * -q0)
-    with np.errstate(invalid="ignore"):
-        turn = (np.sqrt((pull - k * q0) * (pull + k * q0)) - pull) / k**2
-    least = np.where(q0 >= 0, 0.0, np.where(turns, turn, -np.inf))
-    if not ((a0 + least > 0) & (a0 + b0 + (1.0 + rho) * least > 0)).all():
-        _refuse_death(a0 + least, a0 + b0 + (1.0 + rho) * least)
-
-    def at(s: float) -> tuple[Array, Array, Array]:
+    def at(self, s: float) -> tuple[Array, Array, Array]:
+        """Return (a, b, q)."""
+        k, start = self.k, self.start
         sinh, cosh = math.sinh(k * s), math.cosh(k * s)
-        # cosh - 1 without cancellation
-        grown = q0 * (sinh / k) + pull * (2.0 * math.sinh(0.5 * k * s) ** 2 / k**2)
-        return a0 + grown, b0 + rho * grown, q0 * cosh + pull * (sinh / k)
+        # ∫q ds, with cosh - 1 free of cancellation
+        grown = start.q * (sinh / k) + self.pull * (2.0 * math.sinh(0.5 * k * s) ** 2 / k**2)
+        return start.a + grown, start.b + self.rho * grown, start.q * cosh + self.pull * (sinh / k)
 
-    def root(output: Callable[[Array, Array, Array], float], goal: float) -> float:
-        if output(a0, b0, q0) >= goal:
+    def when(self, output: Callable[[Array, Array, Array], float], goal: float) -> float:
+        """Return the s at which an increasing function of (a, b, q) comes to `goal`; 0 if it starts there."""
+        from scipy.optimize import brentq
+
+        if output(*self.at(0.0)) >= goal:
             return 0.0
         end = 1.0
-        while output(*at(end)) < goal:
+        while output(*self.at(end)) < goal:
             end *= 2.0
-        return float(brentq(lambda s: output(*at(s)) - goal, 0.0, end, xtol=1e-300, rtol=1e-15))
+        return float(
+            brentq(lambda s: output(*self.at(s)) - goal, 0.0, end, xtol=1e-300, rtol=1e-15)
+        )
 
-    def frequent(a: Array, b: Array, q: Array) -> float:
-        return float(q @ a)
+    def check_seen(self) -> None:
+        """Refuse neurons that would come to see only some of the samples."""
+        a0, b0, q0 = self.start.a, self.start.b, self.start.q
+        k, pull = self.k, self.pull
+        # ∫q is least where q = 0, if the head turns at all
+        turns = (q0 < 0) & (pull > k * -q0)
+        with np.errstate(invalid="ignore"):
+            turn = (np.sqrt((pull - k * q0) * (pull + k * q0)) - pull) / k**2
+        least = np.where(q0 >= 0, 0.0, np.where(turns, turn, -np.inf))
+        first, both = a0 + least, a0 + b0 + (1.0 + self.rho) * least
+        if not ((first > 0) & (both > 0)).all():
+            _refuse_death(first, both)
 
-    def rare(a: Array, b: Array, q: Array) -> float:
-        return float(q @ (a + b))
 
-    s1 = root(rare, 1.0)
-    a1, b1, q1 = at(s1)
-    u1 = np.asarray(frequent(a1, b1, q1))
+def _hinge(lam: float, rho: float, start: _State, goals: Array) -> _Ends:
+    """Return (a, b, q) at each goal and T = κ1 p t, in closed form up to one root.
+
+    While all samples are below margin 1 the flow is linear. When the rare ones are satisfied b stops for ever, and
+    the others go on along x1 at the rate 1 - λ.
+    """
+    flow = _Linear(lam, rho, start)
+    flow.check_seen()
+
+    s1 = flow.when(_rare, 1.0)
+    a1, b1, q1 = flow.at(s1)
+    u1 = np.asarray(_frequent(a1, b1, q1))
     rows = []
     for goal in goals:
         if goal <= u1:
-            s = root(frequent, float(goal))
-            rows.append((*at(s), s))
+            s = flow.when(_frequent, float(goal))
+            rows.append((*flow.at(s), s))
             continue
         up, down = 0.5 * (a1 + q1), 0.5 * (a1 - q1)
         A, B = np.asarray(up @ up), np.asarray(down @ down)
@@ -333,13 +408,22 @@ def _hinge(lam: float, rho: float, start: _State, goals: Array) -> tuple[Array, 
         grow, shrink = math.exp(tau), math.exp(-tau)
         T = s1 + tau / (1.0 - lam) if lam < 1 else math.inf
         rows.append((up * grow + down * shrink, b1, up * grow - down * shrink, T))
-    a, b, q, T_all = zip(*rows, strict=True) if rows else ((), (), (), ())
-    h = a0.size
-    return tuple(np.reshape(v, (-1, h)) for v in (a, b, q)) + (np.array(T_all, dtype=np.float64),)
+    h = start.a.size
+    ends = [np.reshape([row[i] for row in rows], (-1, h)) for i in range(3)]
+    return ends[0], ends[1], ends[2], np.array([row[3] for row in rows], dtype=np.float64)
+
+
+def _frequent(a: Array, b: Array, q: Array) -> float:
+    return float(q @ a)
+
+
+def _rare(a: Array, b: Array, q: Array) -> float:
+    return float(q @ (a + b))
 
 
 def _refuse_death(first: Array, both: Array) -> None:
     j = int(np.argmin(np.minimum(first, both)))
     raise ValueError(
-        f"z0 of neuron {j} is so negative that the neuron comes to see only some of the samples; no orbit is derived for it"
+        f"z0 of neuron {j} is so negative that the neuron comes to see only some of the samples; no orbit is derived "
+        "for that"
     )

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featcore._validation import choice
+from featcore._validation import choice, integer, real
 from featcore.theory._arrays import any_shape
-from featcore.theory.modes._piece import LOSSES, clock, inverse_clock, logit_at, reach
+from featcore.theory.modes._piece import LOSSES, clock, reach
 
 Array = NDArray[np.float64]
 
@@ -274,8 +274,6 @@ def gaussian_growth(width: int, norm: float, scale: float) -> float:
     >>> round(modes.gaussian_growth(width=1, norm=1.0, scale=1.0), 4)
     0.2273
     """
-    from featcore._validation import integer, real
-
     h = integer("width", width, least=1)
     kappa, sigma = real("norm", norm, above=0.0), real("scale", scale, above=0.0)
     return h * kappa * sigma**2 * (3.0 * math.pi / 8.0 + 0.25) / (2.0 * math.pi)

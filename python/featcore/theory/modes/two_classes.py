@@ -149,7 +149,7 @@ def modes(
     >>> found.exact, found.h1, found[1].reduction
     (True, True, 'single_vector')
     >>> [round(float(one.mode.time_to_learn(modes.target_logit(0.01))), 3) for one in found.classes]
-    [28.014, 23.005]
+    [28.815, 26.847]
     """
     loss = choice("loss", loss, LOSSES)
     samples = float_array("x", x, ndim=2).astype(np.float64, copy=False)
@@ -289,7 +289,7 @@ def _crossings(one: ClassMode, others: Array, W: Array, tolerance: float) -> lis
     recruited = (pre + falls > room).any(axis=0) & ~both
     if recruited.any():
         found.append(
-            f"neuron {one.neurons[np.argmax(recruited)]} of label {one.label:+d} starts with the wrong sign of its head "
-            "and turns to the other class"
+            f"neuron {one.neurons[np.argmax(recruited)]} of label {one.label:+d} starts with the wrong sign of its "
+            "head and turns to the other class"
         )
     return found
