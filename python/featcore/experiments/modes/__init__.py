@@ -3,8 +3,8 @@
 The paper's figures 2 to 6 and 9 and its table 1 as presets, theory beside the networks; its cats and dogs as digits
 whose brightness tells the class; and the moons of Pezeshki and others (2021), with and without spectral decoupling.
 
-A module a part: `curves` (figures 2, 5, 9), `times` (corollary 3.3), `failures` (figures 2 and 3), `starvation`
-(figure 6, table 1), `images` (table 2), `moons` (2021).
+A module a part: `curves` (figures 2, 5, 9), `times` (corollary 3.3), `failures` (figures 2 and 3), `depth` (figure 4),
+`starvation` (figure 6, table 1), `images` (table 2), `linear` (Saxe's modes, the 2021 paper's toy), `moons` (2021).
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ from collections.abc import Sequence
 
 from featcore.experiments import part
 from featcore.experiments.claims import Claim
-from featcore.experiments.modes import curves, failures, images, moons, starvation, times
+from featcore.experiments.modes import (
+    curves,
+    depth,
+    failures,
+    images,
+    linear,
+    moons,
+    starvation,
+    times,
+)
 from featcore.experiments.modes.settings import Settings, full, quick
 from featcore.experiments.protocol import ExperimentResult, Progress
 
@@ -44,7 +53,7 @@ Within a class features compete: what tells most samples is learnt first, and ta
 feature is then learnt up to a bound; images whose brightness tells the class in training are told by brightness. \
 Spectral decoupling, a penalty on outputs, helps where moons can be separated by a line or a curve."""
 
-_PARTS = (curves, times, failures, starvation, images, moons)
+_PARTS = (curves, times, failures, depth, starvation, images, linear, moons)
 
 
 def claims(settings: Settings) -> dict[str, Claim]:

@@ -40,6 +40,8 @@ SMALL = (1e-12, 1e-9, 1e-6)
 CROWD, DYING = 24, 8
 CROWD_CLASSES = ((1.3, 0.6), (0.8, 0.4))
 """Length and share of the two classes that a crowd of neurons learns."""
+STEP = 0.01
+"""Of gradient descent."""
 EQUAL, EQUAL_COSINES, EQUAL_NORM = 10, (0.5, 0.0), 1.0
 GAUSSIAN_WIDTH, GAUSSIAN_SCALE = 1000, 1e-3
 
@@ -114,6 +116,15 @@ def claims(settings: Settings) -> list[Claim]:
             for loss, factor in (("logistic", 1.0), ("hinge", 0.5))
         ),
         Claim(
+            key="descent",
+            sentence=f"Gradient descent, hinge loss, step {STEP:g}: how many steps later than theory says it is done.",
+            source="derived",
+            reference="docs/derivations.md: each step multiplies y ± κz by 1 ± ηpκ",
+            predicted=0.0,
+            relation="equal",
+            bias=0.0,
+        ),
+        Claim(
             key="gaussian",
             sentence=f"{GAUSSIAN_WIDTH} neurons from a Gaussian start of scale {GAUSSIAN_SCALE:g}: 99 % confidence at "
             f"κpt = {gaussian:.2f}.",
@@ -157,6 +168,7 @@ def measure(
         gaussians.append(_gaussian(seed))
         progress.advance()
     samples: dict[str, Sequence[float] | float] = {
+        "descent": _descent(),
         "rows": max(_off(*row) for row in rows),
         "correlated": correlated,
         "crowd": crowds,
@@ -273,6 +285,26 @@ def _correlated() -> float:
             ),
         )
     return worst
+
+
+def _descent() -> float:
+    """Return how many steps later than theory's a network is done with class +1 under the hinge loss."""
+    kappa, share, y, z = ROWS[-1]
+    data = fc.data.single_vector_classes(20, norms=(kappa, 1.0), positive=share)
+    steps = int(
+        theory.hinge_descent_steps(1.0, step_size=STEP, norm=kappa, share=share, y0=[y], z0=[z])
+    )
+    run = fc.descend(
+        network(data, (y, z), (0.1, 0.1)),
+        data,
+        "hinge",
+        step_size=STEP,
+        steps=2 * steps,
+        observe=["margins"],
+        record=fc.Recording.every(1),
+    )
+    done = run.history["margins"].isel(sample=0).values >= 1
+    return float(np.argmax(done) - steps) if done.any() else float("nan")
 
 
 def _gaussian_theory() -> float:
