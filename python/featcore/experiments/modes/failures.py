@@ -324,15 +324,14 @@ def _winners(head: float) -> NDArray[np.int64]:
 
 
 def _lost(net: fc.TwoLayerNet, data: fc.Dataset, *, t_end: float, reduction: str = "mean") -> float:
-    """Return when the neuron is first held on the hyperplane of a sample, as those are that die.
+    """Return when the first neuron is first held on the hyperplane of a sample, as those are that die.
 
-    A neuron of which nothing is left is at rest without an event; a part across all samples, which changes nothing,
-    keeps it from that.
+    A neuron that dies at w = 0 is at rest without an event: what it does not see is turned away from it, which changes
+    nothing.
     """
-    across = np.eye(net.width)[:, :1]
     run = fc.flow(
-        fc.TwoLayerNet(np.hstack([net.W, across]), net.a),
-        data.with_bias(0.0),
+        fc.TwoLayerNet(np.where(net.W == 0, -0.1, net.W), net.a),
+        data,
         t_end=t_end,
         rtol=RTOL,
         reduction=reduction,
