@@ -125,7 +125,9 @@ def test_many_neurons_some_of_which_die(loss):
     assert found.exact
     assert not found.h3
     deaths = np.concatenate([one.mode.death_times for one in found.classes])
-    assert np.isfinite(deaths).sum() == 8
+    # a loss that ends at u = 1 is done with the second class before two of its neurons would die
+    assert np.isfinite(deaths).sum() == (6 if loss in ("hinge", "squared") else 8)
+    assert sum(np.isfinite(one.mode.death_s).sum() for one in found.classes) == 8
     for label in (1, -1):
         mode = found[label].mode
         time = float(mode.time_to_learn(GOALS[loss]))
@@ -148,7 +150,8 @@ def test_many_neurons_some_of_which_die(loss):
     for neuron, time in zip(who, deaths, strict=True):
         seen = run.events.time.values[run.events.neuron.values == neuron]
         if np.isfinite(time):
-            np.testing.assert_allclose(seen, time, rtol=1e-8)
+            # the exact hinge flow also says when the samples are satisfied and let go of a dead neuron
+            assert seen.min() == pytest.approx(time, rel=1e-8)
         else:
             assert seen.size == 0
 
@@ -162,7 +165,8 @@ def test_a_class_that_is_never_learnt():
             assert not found[label].mode.learns
             assert float(found[label].mode.time_to_learn(GOALS[loss])) == math.inf
         run = fc.flow(net, data, loss, t_end=1e4, record=NOTHING, num_threads=1)
-        assert (logit_of(run, data, 1) == 0).all()
+        # a neuron that is held on its hyperplane is there up to rounding
+        assert (np.abs(logit_of(run, data, 1)) < 1e-15).all()
 
 
 # --- classes of several samples ---
@@ -265,7 +269,7 @@ def test_the_failure_grid_has_no_mismatch(loss):
     )  # fmt: skip
     learnt = np.array([run.net.W[0, 0] > 0 and run.net.a[0] > 0 for run in runs])
     assert (learnt == ~fails.ravel()).all()
-    dead = np.array([run.net.W[0, 0] <= 0 for run in runs])
+    dead = np.array([run.net.W[0, 0] < 1e-12 for run in runs])  # up to rounding
     assert (dead == fails.ravel()).all()
 
 
@@ -288,7 +292,7 @@ def final_class(alpha, beta, z, norms):
     data = fc.Dataset(np.diag(norms), [1.0, -1.0])
     net = fc.TwoLayerNet([[alpha / norms[0], beta / norms[1]]], [z])
     run = fc.flow(net, data, "logistic", t_end=200.0, rtol=1e-10, record=NOTHING, num_threads=1)
-    seen = run.net.W[0] > 0
+    seen = run.net.W[0] > 1e-12
     assert seen.sum() == 1
     return 1 if seen[0] else 2
 
