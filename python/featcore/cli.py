@@ -117,7 +117,7 @@ def build_app() -> "typer.Typer":
             Path | None,
             typer.Option(
                 metavar="DIR",
-                help="Folder with the files of MNIST, for alignment. [default: $FEATCORE_MNIST]",
+                help="Folder with the files of MNIST, for alignment and modes. [default: $FEATCORE_MNIST]",
             ),
         ] = None,
     ) -> None:

@@ -34,8 +34,6 @@ SHARED = {"first": (0.1, 0.1, 0.1), "second": (0.2, 0.9, 0.2), "neither": (1.0, 
 SHARED_TIME = 12.0
 SHARED_ENDS = {"first": (1.857, 0.0), "second": (0.0, 2.089), "neither": (0.0, 0.0)}
 SHARED_HEADS = (-0.3, 0.2)
-SHARED_STARTS = np.linspace(0.04, 1.2, 30)
-"""Of the map beside figure 3: <w, x1> and <w, x2> at the start."""
 SHARED_DEATHS = {"first": 1.623, "second": 2.247, "neither": 2.662}
 RECRUIT = (0.3, -0.02, -0.6)
 """<w, x1>, <w, x2> and head of a neuron that class +1 loses, and class -1 gains at the cosine below."""
@@ -85,6 +83,7 @@ def claims(settings: Settings) -> list[Claim]:
             for width in WIDTHS
         ),
     ]
+    side = _shared_starts(settings)
     stated += [
         Claim(
             key="gaussian-both",
@@ -99,8 +98,8 @@ def claims(settings: Settings) -> list[Claim]:
         ),
         Claim(
             key="shared-winners",
-            sentence="Neurons that see both classes, 30 × 30 starts a head: how many are left with another class than "
-            "theory says.",
+            sentence=f"Neurons that see both classes, {side.size} × {side.size} starts a head: how many are left with "
+            "another class than theory says.",
             source="derived",
             reference="theorem 3.4; its separatrix is the stable manifold of the stationary point, docs/derivations.md",
             predicted=0.0,
@@ -192,8 +191,9 @@ def measure(
         samples[f"shared-{case}-alpha"] = alpha
         samples[f"shared-{case}-beta"] = beta
         samples[f"shared-{case}-death"] = death
-    winners = np.stack([_winners(head) for head in SHARED_HEADS])
-    alphas, betas = np.meshgrid(SHARED_STARTS, SHARED_STARTS, indexing="ij")
+    shared_side = _shared_starts(settings)
+    winners = np.stack([_winners(shared_side, head) for head in SHARED_HEADS])
+    alphas, betas = np.meshgrid(shared_side, shared_side, indexing="ij")
     expected = np.stack([theory.winner(alphas, betas, head) for head in SHARED_HEADS])
     samples["shared-winners"] = float((winners != expected).sum())
     samples["recruited"] = _recruited(RECRUIT_COSINE)
@@ -212,8 +212,8 @@ def measure(
             "z": side,
             "coordinate": ["y", "z"],
             "head": list(SHARED_HEADS),
-            "alpha": SHARED_STARTS,
-            "beta": SHARED_STARTS,
+            "alpha": shared_side,
+            "beta": shared_side,
             "seed": list(seeds),
             "width": list(WIDTHS),
         },
@@ -262,6 +262,11 @@ def _map(side: Array, loss: str) -> NDArray[np.bool_]:
     return np.reshape(np.array(margins) > 0.5, (side.size, side.size))
 
 
+def _shared_starts(s: Settings) -> Array:
+    """Return <w, x1>, and <w, x2>, of the map beside figure 3."""
+    return np.linspace(0.04, 1.2, s.grid_points // 2)
+
+
 def _death_time() -> float:
     data = fc.data.single_vector_classes(2, norms=(KAPPA, 1.0))
     return _lost(network(data, DOOMED, (0.3, 0.3)), data, t_end=10.0)
@@ -303,15 +308,11 @@ def _shared(start: tuple[float, float, float]) -> tuple[float, float, float]:
     return float(seen[0]), float(seen[1]), lost
 
 
-def _winners(head: float) -> NDArray[np.int64]:
+def _winners(side: Array, head: float) -> NDArray[np.int64]:
     """Return the class, 1 or 2, that a shared neuron learns in the end, by <w, x1> and <w, x2>; 0 if none."""
     data = fc.data.single_vector_classes(2)
     runs = fc.ensemble(
-        [
-            fc.TwoLayerNet([[alpha, beta]], [head])
-            for alpha in SHARED_STARTS
-            for beta in SHARED_STARTS
-        ],
+        [fc.TwoLayerNet([[alpha, beta]], [head]) for alpha in side for beta in side],
         data,
         dynamics="flow",
         t_end=LONG,
@@ -320,7 +321,7 @@ def _winners(head: float) -> NDArray[np.int64]:
     )
     margins = np.stack([run.history["margins"].isel(time=-1).values for run in runs])
     winner = np.where(margins[:, 0] > 0.5, 1, np.where(margins[:, 1] > 0.5, 2, 0))
-    return winner.reshape(SHARED_STARTS.size, SHARED_STARTS.size)
+    return winner.reshape(side.size, side.size)
 
 
 def _lost(net: fc.TwoLayerNet, data: fc.Dataset, *, t_end: float, reduction: str = "mean") -> float:
@@ -398,8 +399,9 @@ def _draw(found: xr.Dataset, starts: Array, heads: Array) -> matplotlib.figure.F
     for which, color in ((1, "C0"), (2, "C1"), (0, "C6")):
         chosen = winners == which
         right.plot(alpha[chosen], beta[chosen], "s", color=color, ms=3.0, alpha=0.6, mew=0)
-    line = [(_on_the_separatrix(beta, SHARED_HEADS[0]), beta) for beta in SHARED_STARTS[::3]]
+    betas = found["beta"].values
+    line = [(_on_the_separatrix(beta, SHARED_HEADS[0]), beta) for beta in betas[::3]]
     right.plot(*np.transpose(line), "--", color="black", lw=1.2)
-    right.set(xlim=(0, SHARED_STARTS[-1]), ylim=(0, SHARED_STARTS[-1]))
+    right.set(xlim=(0, betas[-1]), ylim=(0, betas[-1]))
     right.set(aspect="equal", xlabel="<w, x1>", ylabel="<w, x2>")
     return canvas

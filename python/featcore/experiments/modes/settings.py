@@ -67,7 +67,7 @@ def quick() -> Mapping[str, Any]:
         "idx_limit": 400,
         "moon_seeds": 3,
         "grid_points": 21,
-        "starts": 60,
+        "starts": 150,
     }
 
 

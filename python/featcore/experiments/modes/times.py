@@ -340,9 +340,11 @@ def _draw(found: xr.Dataset) -> matplotlib.figure.Figure:
             axes.plot(at, found[name].sel(loss=loss), "o", color=color, mfc="none", label=loss)
             fine = np.geomspace(at[0], at[-1], 50)
             axes.plot(fine, line(fine, loss, axes is norm), "--", color="black", lw=0.9)
-    norm.set(
-        xscale="log", yscale="log", xlabel="length κ of the class's vector", ylabel="time to learn"
-    )
-    share.set(xscale="log", xlabel="share p of the class")
+    for axes, ticks in ((norm, NORMS), (share, SHARES)):
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        axes.set_xticks([], minor=True)
+    norm.set(yscale="log", xlabel="length κ of the class's vector", ylabel="time to learn")
+    share.set(xlabel="share p of the class")
     norm.legend()
     return canvas
