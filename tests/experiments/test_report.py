@@ -221,6 +221,38 @@ def test_the_page_is_self_contained_and_says_everything(tmp_path):
             assert attrs.get(name, ids[0]) in ids
 
 
+def test_several_experiments_have_an_index(tmp_path):
+    """One row each, in order: a link to where it stands, verdicts, figures, seeds and time."""
+    other = result(
+        name="other", findings=[claim("good").judge([1.0, 1.0])], figures=[], seconds=61.4
+    )
+    page = write([result(), other], tmp_path).html.read_text(encoding="utf-8")
+    index = page.partition('<table class="index">')[2].partition("</table>")[0]
+    head, first, second = index.split("<tr")[1:]
+    assert re.findall(r"<th[^>]*>(.*?)</th>", head) == [
+        "Experiment",
+        "holds",
+        "fails",
+        "inconclusive",
+        "Figures",
+        "Seeds",
+        "Time",
+    ]
+    for row, name, cells in (
+        (first, "fake", ["2", "2", "1", "1", "3", "1 s"]),
+        (second, "other", ["1", "0", "0", "0", "3", "61 s"]),
+    ):
+        assert f'<a href="#{name}">The experiment {name}</a>' in row
+        assert "First paragraph." in row
+        texts = [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)]
+        assert texts == cells
+    Page(page)
+    assert '<section id="other"' in page
+    alone = write([result()], tmp_path).html.read_text(encoding="utf-8")
+    assert '<table class="index">' not in alone
+    assert '<a href="#fake">' in alone
+
+
 def test_hostile_texts_are_escaped(tmp_path):
     evil = "</p><script>alert('x')</script> \"quoted\" & {{ 7 * 7 }} \x1b[31m"
     hostile = result(
