@@ -35,21 +35,24 @@ def reach(u: Array, u0: Array, A: Array, B: Array) -> Array:
         root = np.hypot(b, 2.0 * np.sqrt(A) * np.sqrt(d))
         slow = np.log1p(2.0 * d / (b + root))
         Y = (root - b) / (2.0 * A)
-        fast = np.where(Y < 1e10, np.log1p(Y), np.log(root - b) - np.log(2.0 * A))
+        fast = np.where(Y < 1e300, np.log1p(Y), np.log(root - b) - np.log(2.0 * A))
         found = 0.5 * np.where(b >= 0, slow, fast)
     return np.where(d == 0, 0.0, np.where(np.isnan(found), np.inf, found))
 
 
-def clock(loss: str, tau: Array, u0: Array, A: Array, B: Array) -> Array:
-    """Return T(τ) = ∫_0^τ dτ'/g(u(τ')); infinity from where g = 0 on."""
-    tau, u0, A, B = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in (tau, u0, A, B)))
-    shape = tau.shape
-    tau, u0, A, B = tau.ravel(), u0.ravel(), A.ravel(), B.ravel()
-    return _clock(loss, tau, u0, A, B).reshape(shape)
+def clock(loss: str, tau: Array, u0: Array, A: Array, B: Array, u: Array | None = None) -> Array:
+    """Return T(τ) = ∫_0^τ dτ'/g(u(τ')); infinity from where g = 0 on.
+
+    Where u(τ) is known better than from τ, as at a goal of 300, pass it: e^u asks for its digits.
+    """
+    if u is None:
+        u = logit_at(tau, u0, A, B)
+    arrays = (np.asarray(v, dtype=np.float64) for v in (tau, u, u0, A, B))
+    tau, u, u0, A, B = np.broadcast_arrays(*arrays)
+    return _clock(loss, *(v.ravel() for v in (tau, u, u0, A, B))).reshape(tau.shape)
 
 
-def _clock(loss: str, tau: Array, u0: Array, A: Array, B: Array) -> Array:
-    u = logit_at(tau, u0, A, B)
+def _clock(loss: str, tau: Array, u: Array, u0: Array, A: Array, B: Array) -> Array:
     # nothing is left of the class: u stays, and so does g
     still = (A == 0) & (B == 0)
     if loss == "hinge":
@@ -94,14 +97,16 @@ def _inverse_clock(loss: str, T: Array, u0: Array, A: Array, B: Array) -> Array:
     def time(tau: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
         at = (u0[which], A[which], B[which])
         with np.errstate(over="ignore", under="ignore"):
-            slope = np.exp(logit_at(tau, *at)) + (1.0 if loss == "logistic" else 0.0)
-        return _clock(loss, tau, *at), slope
+            u = logit_at(tau, *at)
+            slope = np.exp(u) + (1.0 if loss == "logistic" else 0.0)
+        return _clock(loss, tau, u, *at), slope
 
     return np.where(moving, increasing_root(time, np.where(moving, T, 0.0), high), high)
 
 
 def _squared_clock(tau: Array, u0: Array, A: Array, B: Array) -> Array:
-    d = 1.0 - u0
+    # a piece that starts beyond the target is never reached
+    d = np.maximum(1.0 - u0, 0.0)
     b, root = _riccati(d, A, B)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         # 2d + (b - root) Y, the distance to the end, in the form that does not cancel
@@ -110,7 +115,7 @@ def _squared_clock(tau: Array, u0: Array, A: Array, B: Array) -> Array:
         left = 2.0 * d * inverse_Y - shortfall
         T = np.log1p(2.0 * root / left) / (2.0 * root)
     T = np.where(left <= 0, np.inf, T)
-    T = np.where((A == 0) & (B == 0), tau / d, T)
+    T = np.where((A == 0) & (B == 0), tau, T)  # at u = 0, where g = 1
     return np.where(tau == 0, 0.0, T)
 
 
@@ -122,7 +127,7 @@ def _squared_inverse(T: Array, u0: Array, A: Array, B: Array) -> Array:
         shortfall = np.where(b > 0, 4.0 * A * d / (root + b), root - b)
         Y = 2.0 * d / (2.0 * root / np.expm1(2.0 * root * T) + shortfall)
         tau = 0.5 * np.log1p(Y)
-    tau = np.where((A == 0) & (B == 0), T * d, tau)
+    tau = np.where((A == 0) & (B == 0), T, tau)
     return np.where((T == 0) | (d == 0), 0.0, tau)
 
 

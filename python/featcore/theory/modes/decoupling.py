@@ -73,8 +73,8 @@ def response_slopes(U: ArrayLike, strengths: ArrayLike, ridge: float) -> Array:
 
     Notes
     -----
-    That dz_2/ds_1² < 0 for two coupled features is the theorem of Pezeshki et al. (arXiv 2011.09468); the slopes are
-    the fixed point's, differentiated (derived here).
+    That dz_2/ds_1² < 0 for two coupled features, the first of which is stronger, is the theorem of Pezeshki et al.
+    (arXiv 2011.09468); at equal strengths it is 0. The slopes are the fixed point's, differentiated (derived here).
 
     Examples
     --------
@@ -208,7 +208,8 @@ def _least(basis: Array, weights: Array) -> Array:
         slope = weights * z - basis.T @ np.exp(-np.logaddexp(0.0, basis @ z))
         move = np.linalg.solve(_curvature(basis, weights, z), -slope)
         gain, size = -float(slope @ move), 1.0
-        while value(z + size * move) > value(z) - 0.25 * size * gain and size > 1e-6:
+        # near the minimum steps are whole: the value has no digits left to tell
+        while gain > 1e-8 and value(z + size * move) > value(z) - 0.25 * size * gain:
             size *= 0.5
         z = z + size * move
         if np.abs(move).max() <= 1e-14 * max(1.0, np.abs(z).max()):

@@ -58,7 +58,9 @@ def deep_time(
     Notes
     -----
     The equation is that of §4 and appendix B of Tachet des Combes et al. (arXiv 1809.06848), of layers that are equal
-    at the start; the times are derived here. Deeper is faster at one u0, not at one size of the weights: u0 = κ z^N.
+    at the start; the times are derived here. The paper finds that deeper is faster. At one size z of the weights,
+    u0 = κz^N, it is far slower; and at one u0 neither is the rule: for the hinge loss and κ = 1 depths 2, 3, 4, 8 take
+    1.151, 1.154, 1.081, 0.771 from u0 = 0.1, but 3.5, 9, 15, 29 from 1e-3.
 
     Examples
     --------

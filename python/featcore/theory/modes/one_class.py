@@ -77,13 +77,17 @@ class Mode:
 
     def s_of_u(self, u: ArrayLike) -> Array:
         """Return the intrinsic time at which the logit first is `u`: 0 if it starts there, infinite if never."""
-        goal = any_shape("u", u)
+        tau, k = self._reach(any_shape("u", u))
+        return np.asarray(self.start_s[k] + tau / self.norm)
+
+    def _reach(self, goal: Array) -> tuple[Array, NDArray[np.intp]]:
+        """Return the piece in which the logit comes to `goal`, and κ times the intrinsic time from its start on."""
         # u rises from piece to piece: the piece of a goal is the last that starts below it
         k = np.clip(np.searchsorted(self.logits, goal, side="left") - 1, 0, None)
         tau = reach(goal, self.logits[k], self.A[k], self.B[k])
         # rounding may put a goal at the very end of a piece beyond it
-        end = np.append(self.start_s, np.inf)[k + 1]
-        return np.asarray(np.minimum(self.start_s[k] + tau / self.norm, end))
+        length = np.append(np.diff(self.start_s) * self.norm, np.inf)
+        return np.minimum(tau, length[k]), k
 
     def t_of_s(self, s: ArrayLike) -> Array:
         """Return the time at intrinsic time `s` ≥ 0; infinite where the loss is done before, and beyond 1e308."""
@@ -107,7 +111,15 @@ class Mode:
 
     def time_to_learn(self, u: ArrayLike) -> Array:
         """Return the time at which the logit first is `u`, in the shape of `u`; infinite if it never is."""
-        return self.t_of_s(self.s_of_u(u))
+        goal = any_shape("u", u)
+        tau, k = self._reach(goal)
+        piece = self.logits[k], self.A[k], self.B[k]
+        reached = np.isfinite(tau)
+        # not by way of s, from which e^u would have to be made again
+        T = clock(self.loss, np.where(reached, tau, 0.0), *piece, np.maximum(goal, piece[0]))
+        with np.errstate(over="ignore"):
+            t = (self._start_T[k] + T) / self.norm / self.share
+        return np.where(reached, t, np.inf)
 
     def neurons(self, s: ArrayLike) -> tuple[Array, Array]:
         """Return (y, z) at intrinsic times `s`, each of shape (*s.shape, h); dead neurons stand still at y = 0."""
@@ -199,18 +211,15 @@ def mode(
     T = [0.0]
     for tau in np.unique(np.append(death[np.isfinite(death)], 0.0)):
         if starts:
-            passed = clock(
-                loss,
-                *(np.asarray(v) for v in (tau - starts[-1], logits[-1], growing[-1], decaying[-1])),
-            )
-            if not np.isfinite(passed):
-                break  # never in finite time
-            T.append(T[-1] + float(passed))
+            before = (tau - starts[-1], logits[-1], growing[-1], decaying[-1])
+            T.append(T[-1] + float(clock(loss, *(np.asarray(v) for v in before))))
         alive = death > tau
         with np.errstate(over="ignore", under="ignore"):
             up = 0.5 * (r + q)[alive] * np.exp(tau)
             down = 0.5 * (r - q)[alive] * np.exp(-tau)
             logit = (r * q)[alive] if tau == 0 else (up + down) * (up - down)
+            if not np.isfinite(up @ up):
+                break  # logits beyond 1e308 are reached by no loss
         starts.append(float(tau))
         logits.append(float(logit.sum()))
         growing.append(float(up @ up))
@@ -227,7 +236,7 @@ def mode(
         logits=np.maximum.accumulate(logits),
         A=np.array(growing),
         B=np.array(decaying),
-        _start_T=np.array(T),
+        _start_T=np.array(T[: len(starts)]),
     )
 
 

@@ -120,7 +120,7 @@ def time_to_learn(
         dies = (y > 0) & (r + q < 0)
         tau = np.where(dies & (goal > 0), np.inf, reach(goal, u0, A, B))
         reached = np.isfinite(tau)
-        T = clock(loss, np.where(reached, tau, 0.0), u0, A, B)
+        T = clock(loss, np.where(reached, tau, 0.0), u0, A, B, np.maximum(goal, u0))
         return np.where(reached, T / kappa / p, np.inf)
 
 
