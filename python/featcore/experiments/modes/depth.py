@@ -35,7 +35,8 @@ TIMES = {(4, 0.5): (9.6283, 1.5290), (8, 0.1): (6.0951, 1.3703)}
 """To 99 % confidence under cross-entropy, and to margin 1 under the hinge loss."""
 LEARNT = float(theory.target_logit(0.01))
 EQUAL_WEIGHTS = 0.1
-"""Of all layers, in networks of several depths, κ = 1."""
+SMALL_LOGIT = 1e-3
+"""Of all layers, and of the output, in networks of several depths, κ = 1."""
 EQUAL_DEPTHS = (2, 3, 4)
 POINTS = 101
 
@@ -92,6 +93,18 @@ def claims(settings: Settings) -> list[Claim]:
             bias=1e-6,
         )
     )
+    small = theory.deep_time(1.0, layers=(4, 2), u0=SMALL_LOGIT, norm=1.0, share=1.0, loss="hinge")
+    stated.append(
+        Claim(
+            key="depth-slower-small",
+            sentence=f"So it is from equal logits if they are small, {SMALL_LOGIT:g}: the same ratio.",
+            source="derived",
+            reference=derived,
+            predicted=float(small[0] / small[1]),
+            relation="equal",
+            bias=1e-6,
+        )
+    )
     return stated
 
 
@@ -121,15 +134,20 @@ def measure(
         samples[f"depth-time-{layers}-logistic"] = time_to_learn(LEARNT, weights, kappa, "logistic")
         samples[f"depth-time-{layers}-hinge"] = time_to_learn(1.0, weights, kappa, "hinge")
         progress.advance()
-    slow = []
+    slow, small = [], []
     for layers in EQUAL_DEPTHS:
         slow.append(time_to_learn(1.0, np.full(layers, EQUAL_WEIGHTS), 1.0, "hinge"))
+        weights = np.full(layers, SMALL_LOGIT ** (1 / layers))
+        small.append(time_to_learn(1.0, weights, 1.0, "hinge"))
         progress.advance()
-    samples["depth-slower"] = slow[EQUAL_DEPTHS.index(4)] / slow[EQUAL_DEPTHS.index(2)]
+    two, four = EQUAL_DEPTHS.index(2), EQUAL_DEPTHS.index(4)
+    samples["depth-slower"] = slow[four] / slow[two]
+    samples["depth-slower-small"] = small[four] / small[two]
     found = xr.Dataset(
         {
             "logit": (("source", "network", "time"), np.array([logits, expected])),
             "equal_weights_time": ("layers", slow),
+            "small_logit_time": ("layers", small),
         },
         coords={
             "source": ["network", "theory"],
@@ -146,14 +164,15 @@ def measure(
                 "Depth",
                 "Left, figure 4: logits of diagonal networks of N layers from the logit 0.1, cross-entropy; dots: "
                 "networks of N scalars, dashed: theory. Right: time to margin 1 under the hinge loss against depth, "
-                f"from one logit, {FIGURE_4_LOGIT:g}, and from equal weights {EQUAL_WEIGHTS:g}.",
+                f"from one logit, {FIGURE_4_LOGIT:g} or {SMALL_LOGIT:g}, and from equal weights {EQUAL_WEIGHTS:g}; "
+                "circles: networks.",
                 lambda: _draw(found),
             )
         ],
         data={"depth": found},
         notes=[
             "Deep networks are not featcore's: N scalars, integrated by scipy. Section 4's claim that deeper is faster "
-            "is of equal logits at the start; from equal weights it is slower.",
+            "holds for figure 4's lengths and logit; from small logits, or from equal weights, deeper is slower.",
         ],
     )
 
@@ -227,6 +246,8 @@ def _draw(found: xr.Dataset) -> matplotlib.figure.Figure:
         return theory.deep_time(1.0, layers=depths, u0=u0, norm=1.0, share=1.0, loss="hinge")
 
     right.plot(depths, hinge(FIGURE_4_LOGIT), "--", color="C0", label="from equal logits")
+    right.plot(depths, hinge(SMALL_LOGIT), "--", color="C2", label="from small ones")
+    right.plot(found["layers"], found["small_logit_time"], "o", color="C2", mfc="none")
     right.plot(depths, hinge(EQUAL_WEIGHTS**depths), "--", color="C1", label="from equal weights")
     right.plot(found["layers"], found["equal_weights_time"], "o", color="C1", mfc="none")
     right.set(yscale="log", xlabel="layers", ylabel="time to margin 1")

@@ -254,17 +254,10 @@ def _crowd(seed: int) -> float:
     worst = 0.0
     for loss in LOSSES:
         for sample, (kappa, share), (y, z) in zip((0, -1), CROWD_CLASSES, starts, strict=True):
-            near = _crowd_theory(kappa, share, y, z, loss)
+            near = float(theory.mode(kappa, share, y, z, loss).time_to_learn(goal(loss)))
             time = time_to_learn(net, data, sample=sample, logit=goal(loss), near=near, loss=loss)
             worst = max(worst, _off(time, near)) if math.isfinite(time) else float("nan")
     return worst
-
-
-def _crowd_theory(kappa: float, share: float, y: Array, z: Array, loss: str) -> float:
-    mode = theory.mode(kappa, share, y, z, loss)
-    # the clock of the hinge loss ends at margin 1; up to there it is s/p
-    at_end = mode.s_of_u(1.0) / share
-    return float(at_end if loss == "hinge" else mode.time_to_learn(LEARNT))
 
 
 def _correlated() -> float:
