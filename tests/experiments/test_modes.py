@@ -135,10 +135,10 @@ def test_the_hinge_flow_tells_its_own_time():
 
 def test_margins_of_a_flow_that_has_ended_stay():
     data = fc.data.single_vector_classes(2)
-    net = networks.network(data, (0.5, 0.5), (0.5, 0.5))
+    net = networks.network(data, (0.5, 0.5), (0.4, 0.4))
     found = networks.margins(net, data, [0.0, 0.5, 50.0, 90.0], "hinge")
-    np.testing.assert_allclose(found[0], 0.25)
-    np.testing.assert_allclose(found[1], 0.25 * math.exp(0.5))
+    np.testing.assert_allclose(found[0], [0.25, 0.16])
+    np.testing.assert_allclose(found[1], np.array([0.25, 0.16]) * math.exp(0.5))
     np.testing.assert_allclose(found[2:], 1.0)
 
 

@@ -60,7 +60,7 @@ class Settings(pydantic.BaseModel):
 
 
 def quick() -> Mapping[str, Any]:
-    """Return what a quick run changes: fewer seeds and points, and a shorter training of the moons."""
+    """Return what a quick run changes: fewer seeds, shares and starts."""
     return {
         "image_seeds": 4,
         "image_shares": (1.0, 0.8),
@@ -72,12 +72,10 @@ def quick() -> Mapping[str, Any]:
 
 
 def full() -> Mapping[str, Any]:
-    """Return what a full run changes: more seeds, and finer grids."""
+    """Return what a full run changes: finer grids, and more images and starts."""
     return {
-        "image_seeds": 20,
         "image_shares": (1.0, 0.99, 0.97, 0.95, 0.9, 0.8, 0.65, 0.5, 0.25, 0.0),
         "idx_limit": 1200,
-        "moon_seeds": 20,
         "grid_points": 121,
         "starts": 1000,
     }
