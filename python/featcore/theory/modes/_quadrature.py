@@ -20,7 +20,7 @@ def growth_integral(lo: Array, hi: Array, D: Array, tau: Array) -> Array:
     may be 1e-300, the part (e^v - 1) is integrated over τ, in which it is entire, and the rest is the time itself.
     All arguments have one shape.
     """
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         total = np.zeros(np.shape(tau))
         inner = np.array(tau, dtype=np.float64)
         above, below = hi > 1.0, lo < -1.0
@@ -76,7 +76,8 @@ def _outer(start: Array, end: Array, D: Array, edges: Array) -> Array:
     v = edges[:, 1:, None] + width[:, :, None] * UNIT
     # the panel sums are taken relative to the top, which may be 1e300
     values = np.exp(v - end[:, None, None]) / np.hypot(v, D[:, None, None])
-    return np.asarray(0.5 * np.exp(end) * ((values @ WEIGHTS) * width).sum(axis=1))
+    part = 0.5 * ((values @ WEIGHTS) * width).sum(axis=1)
+    return np.where(part > 0, np.exp(end) * part, 0.0)
 
 
 def _inner(near: Array, far: Array, D: Array, sign: float) -> Array:

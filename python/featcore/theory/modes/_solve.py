@@ -24,7 +24,7 @@ def increasing_root(function: Function, target: Array, high: Array) -> Array:
             break
         at, goal = x[active], target[active]
         value, slope = function(at, active)
-        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             newton = at * np.exp(np.log(goal / value) * (value / (at * slope)))
             high[active] = np.where(value > goal, np.minimum(high[active], at), high[active])
             low[active] = np.where(value < goal, np.maximum(low[active], at), low[active])

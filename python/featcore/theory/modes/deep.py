@@ -158,10 +158,9 @@ def _clock(loss: str, u: Array, u0: Array, e: Array) -> Array:
     length = np.minimum(span, 40.0)
     width = length / 10.0
     v = far[:, None, None] * np.exp(-width[:, None, None] * (np.arange(10)[:, None] + UNIT))
-    with np.errstate(under="ignore"):
-        total += width * ((np.expm1(v) * v ** (e[:, None, None] - 1.0)) @ WEIGHTS).sum(axis=1)
-        # below, expm1(v) is v to rounding
-        total += np.where(span > 40.0, _power(near, far * np.exp(-length), e), 0.0)
+    total += width * ((np.expm1(v) * v ** (e[:, None, None] - 1.0)) @ WEIGHTS).sum(axis=1)
+    # below, expm1(v) is v to rounding
+    total += np.where(span > 40.0, _power(near, far * np.exp(-length), e), 0.0)
     above = u > 1.0
     if above.any():
         start, end, power = np.maximum(u0[above], 1.0), u[above], e[above] - 2.0
@@ -180,8 +179,7 @@ def _power(a: Array, b: Array, n: Array) -> Array:
     safe = np.where(n == 0, 1.0, n)
     # relative to the larger end, so that neither overflows on the way
     end = np.where(n > 0, b, a)
-    with np.errstate(under="ignore"):
-        return np.where(n == 0, ratio, end**n * -np.expm1(-np.abs(n) * ratio) / np.abs(safe))
+    return np.where(n == 0, ratio, end**n * -np.expm1(-np.abs(n) * ratio) / np.abs(safe))
 
 
 def _rate(N: Array, kappa: Array, p: Array) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from featcore._validation import choice, integer, real
 from featcore.theory._arrays import any_shape
 from featcore.theory.modes._piece import LOSSES, clock
-from featcore.theory.modes.one_class import deaths
+from featcore.theory.modes._start import deaths, scaled
 from featcore.theory.modes.times import positive
 
 Array = NDArray[np.float64]
@@ -99,15 +99,13 @@ def death_time(
         positive("norm", norm),
         positive("share", share),
     )
-    scale = np.sqrt(kappa)
-    with np.errstate(under="ignore", over="ignore"):
-        r, q = y / scale, z * scale
-        tau = deaths(r, q)
-        dying = np.isfinite(tau) & (tau > 0)
-        r, q = np.where(dying, r, 1.0), np.where(dying, q, 0.0)
-        T = clock(
-            loss, np.where(dying, tau, 0.0), r * q, (0.5 * (r + q)) ** 2, (0.5 * (r - q)) ** 2
-        )
+    r, q = scaled(y, z, kappa)
+    tau = deaths(r, q)
+    dying = np.isfinite(tau) & (tau > 0)
+    r, q = np.where(dying, r, 1.0), np.where(dying, q, 0.0)
+    A, B = (0.5 * (r + q)) ** 2, (0.5 * (r - q)) ** 2
+    T = clock(loss, np.where(dying, tau, 0.0), r * q, A, B)
+    with np.errstate(over="ignore"):
         return np.where(dying, T / kappa / p, tau)
 
 

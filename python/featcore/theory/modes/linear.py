@@ -50,7 +50,7 @@ def linear_mode(t: ArrayLike, *, strength: ArrayLike, u0: ArrayLike) -> Array:
     if times.size and times.min() < 0:
         raise ValueError(f"t has the entry {times.min():g}; count from 0")
     s, start = positive("strength", strength), positive("u0", u0)
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore"):
         decay = np.exp(-2.0 * s * times)
         # multiplied out, so that s/u0 cannot overflow
         return np.asarray(s * start / (start * -np.expm1(-2.0 * s * times) + s * decay))

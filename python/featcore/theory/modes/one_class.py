@@ -11,8 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from featcore._validation import choice, float_array, real
 from featcore.theory._arrays import any_shape
 from featcore.theory.modes._piece import LOSSES, clock, inverse_clock, logit_at, reach
+from featcore.theory.modes._start import deaths, scaled
 
 Array = NDArray[np.float64]
+
+_MOST = np.finfo(np.float64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +103,23 @@ class Mode:
 
     def s_of_t(self, t: ArrayLike) -> Array:
         """Return the intrinsic time at times `t` ≥ 0; where nothing moves any more, its last value."""
-        T = _not_negative("t", t) * self.share * self.norm
-        k = np.clip(np.searchsorted(self._start_T, T, side="right") - 1, 0, None)
-        tau = inverse_clock(self.loss, T - self._start_T[k], self.logits[k], self.A[k], self.B[k])
-        return self.start_s[k] + tau / self.norm
+        tau, k = self._clocked(t)
+        with np.errstate(over="ignore"):
+            return np.asarray(np.minimum(self.start_s[k] + tau / self.norm, _MOST))
 
     def u_of_t(self, t: ArrayLike) -> Array:
         """Return the logit at times `t` ≥ 0, in their shape."""
-        return self.u_of_s(self.s_of_t(t))
+        tau, k = self._clocked(t)
+        return logit_at(tau, self.logits[k], self.A[k], self.B[k])
+
+    def _clocked(self, t: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
+        """Return the piece at times `t`, and κ times the intrinsic time from its start on."""
+        with np.errstate(over="ignore"):
+            T = np.minimum(_not_negative("t", t) * self.norm * self.share, _MOST)
+        k = np.clip(np.searchsorted(self._start_T, T, side="right") - 1, 0, None)
+        return inverse_clock(
+            self.loss, T - self._start_T[k], self.logits[k], self.A[k], self.B[k]
+        ), k
 
     def time_to_learn(self, u: ArrayLike) -> Array:
         """Return the time at which the logit first is `u`, in the shape of `u`; infinite if it never is."""
@@ -128,8 +140,9 @@ class Mode:
         s_own = np.where(alive, np.minimum(at, self.death_s), 0.0)
         scale = math.sqrt(self.norm)
         r, q = self.y0 / scale, self.z0 * scale
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            up = 0.5 * (r + q) * np.exp(self.norm * s_own)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # on the line r + q = 0 nothing grows, for however long
+            up = np.where(r + q == 0, 0.0, 0.5 * (r + q) * np.exp(self.norm * s_own))
             down = 0.5 * (r - q) * np.exp(-self.norm * s_own)
             y, z = (up + down) * scale, (up - down) / scale
         # what has not moved keeps its digits
@@ -194,10 +207,7 @@ def mode(
     z = float_array("z0", z0, ndim=1, allow_empty=True).astype(np.float64)
     if y.shape != z.shape:
         raise ValueError(f"z0 has shape {z.shape} and y0 {y.shape}; pass one of each a neuron")
-    # In r = y/√κ and q = √κ z every neuron has u = rq, and no power of κ is left to underflow.
-    scale = math.sqrt(kappa)
-    with np.errstate(under="ignore"):
-        r, q = y / scale, z * scale
+    r, q = scaled(y, z, kappa, together=True)
     death = deaths(r, q)
     if loss == "squared" and (start := float(np.sum((r * q)[r > 0]))) > 1.0:
         raise ValueError(
@@ -214,16 +224,17 @@ def mode(
             before = (tau - starts[-1], logits[-1], growing[-1], decaying[-1])
             T.append(T[-1] + float(clock(loss, *(np.asarray(v) for v in before))))
         alive = death > tau
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             up = 0.5 * (r + q)[alive] * np.exp(tau)
             down = 0.5 * (r - q)[alive] * np.exp(-tau)
             logit = (r * q)[alive] if tau == 0 else (up + down) * (up - down)
-            if not np.isfinite(up @ up):
-                break  # logits beyond 1e308 are reached by no loss
+            A, B = float(up @ up), float(down @ down)
+        if not math.isfinite(A + B):
+            break  # logits beyond 1e308 are reached by no loss
         starts.append(float(tau))
         logits.append(float(logit.sum()))
-        growing.append(float(up @ up))
-        decaying.append(float(down @ down))
+        growing.append(A)
+        decaying.append(B)
     return Mode(
         norm=kappa,
         share=p,
@@ -238,13 +249,6 @@ def mode(
         B=np.array(decaying),
         _start_T=np.array(T[: len(starts)]),
     )
-
-
-def deaths(r: Array, q: Array) -> Array:
-    """Return the τ at which y = 0: tanh τ = -r/q where q < -r < 0."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        dying = 0.5 * np.log1p(2.0 * r / (-q - r))
-    return np.where(r <= 0, 0.0, np.where(q < -r, dying, np.inf))
 
 
 def _not_negative(name: str, value: ArrayLike) -> Array:

@@ -221,8 +221,7 @@ class _State:
 
     def __init__(self, A: Array, B: Array, z: Array, *, norm: float) -> None:
         self.scale = math.sqrt(norm)
-        with np.errstate(under="ignore"):
-            self.a, self.b, self.q = A / self.scale, B / self.scale, z * self.scale
+        self.a, self.b, self.q = A / self.scale, B / self.scale, z * self.scale
 
     @classmethod
     def of(cls, a: Array, b: Array, q: Array, *, norm: float) -> _State:

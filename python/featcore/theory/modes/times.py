@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from featcore._validation import choice, integer, real
 from featcore.theory._arrays import any_shape
 from featcore.theory.modes._piece import LOSSES, clock, reach
+from featcore.theory.modes._start import scaled
 
 Array = NDArray[np.float64]
 
@@ -105,22 +106,21 @@ def time_to_learn(
         any_shape("y0", y0),
         any_shape("z0", z0),
     )
-    scale = np.sqrt(kappa)
-    with np.errstate(under="ignore", over="ignore"):
-        r, q = y / scale, z * scale
-        u0 = np.where(y > 0, r * q, 0.0)
-        A = np.where(y > 0, (0.5 * (r + q)) ** 2, 0.0)
-        B = np.where(y > 0, (0.5 * (r - q)) ** 2, 0.0)
-        if loss == "squared" and u0.size and u0.max() > 1:
-            raise ValueError(
-                f"y0 and z0 give the logit {u0.max():g}, beyond the target 1 of the squared loss, to which it would "
-                "fall; modes are derived for logits that rise"
-            )
-        # a neuron with r + q < 0 dies at u = 0
-        dies = (y > 0) & (r + q < 0)
-        tau = np.where(dies & (goal > 0), np.inf, reach(goal, u0, A, B))
-        reached = np.isfinite(tau)
-        T = clock(loss, np.where(reached, tau, 0.0), u0, A, B, np.maximum(goal, u0))
+    r, q = scaled(y, z, kappa)
+    alive = y > 0
+    r, q = np.where(alive, r, 0.0), np.where(alive, q, 0.0)
+    u0, A, B = r * q, (0.5 * (r + q)) ** 2, (0.5 * (r - q)) ** 2
+    if loss == "squared" and u0.size and u0.max() > 1:
+        raise ValueError(
+            f"y0 and z0 give the logit {u0.max():g}, beyond the target 1 of the squared loss, to which it would fall; "
+            "modes are derived for logits that rise"
+        )
+    # a neuron with r + q < 0 dies at u = 0
+    dies = alive & (r + q < 0)
+    tau = np.where(dies & (goal > 0), np.inf, reach(goal, u0, A, B))
+    reached = np.isfinite(tau)
+    T = clock(loss, np.where(reached, tau, 0.0), u0, A, B, np.maximum(goal, u0))
+    with np.errstate(over="ignore"):
         return np.where(reached, T / kappa / p, np.inf)
 
 
@@ -237,7 +237,7 @@ def logit_bound(t: ArrayLike, *, norm: ArrayLike, share: ArrayLike, u0: ArrayLik
     if times.size and times.min() < 0:
         raise ValueError(f"t has the entry {times.min():g}; count from 0")
     start = any_shape("u0", u0)
-    with np.errstate(divide="ignore", under="ignore"):
+    with np.errstate(divide="ignore"):
         passed = np.log(times) + np.log(positive("norm", norm)) + np.log(positive("share", share))
         return np.asarray(2.0 * np.logaddexp(passed, 0.5 * start))
 
