@@ -125,8 +125,8 @@ def claims(settings: Settings) -> list[Claim]:
         stated.append(
             Claim(
                 key=f"figure-6-{lam:g}",
-                sentence=f"Figure 6 from its own start, λ = {lam:g}: the logit of the rare feature alone, once the frequent "
-                f"one is learnt with confidence {1 - DELTAS[0]:g}.",
+                sentence=f"Figure 6 from its own start, λ = {lam:g}: logit of the rare feature alone, once the "
+                f"frequent one is learnt with confidence {1 - DELTAS[0]:g}.",
                 source="paper",
                 reference="appendix D: at most λL + z(β0 - λα0), z the head by then, for which theory's is taken",
                 predicted=float(own.bound),
@@ -185,20 +185,6 @@ def measure(
     longer = theory.starvation(0.1, goals[:1], share=0.5, norms=NORMS, **_start(0.1, NORMS))
     longer_rare, _ = _logits(0.1, longer.time, _start(0.1, NORMS), NORMS)
     progress.advance()
-    for lam in LAMBDAS:
-        own = theory.starvation(lam, theory.target_logit(DELTAS[0]), **FIGURE_6)
-        stated.append(
-            Claim(
-                key=f"figure-6-{lam:g}",
-                sentence=f"Figure 6 from its own start, λ = {lam:g}: the logit of the rare feature alone, once the frequent "
-                f"one is learnt with confidence {1 - DELTAS[0]:g}.",
-                source="paper",
-                reference="appendix D: at most λL + z(β0 - λα0), z the head by then, for which theory's is taken",
-                predicted=float(own.bound),
-                relation="at_most",
-                bias=1e-7,
-            )
-        )
     late = theory.starvation(LATE_LAMBDA, LATE_LOGITS, share=0.5, **_start(LATE_LAMBDA))
     late_rare, late_frequent = _logits(LATE_LAMBDA, late.time, _start(LATE_LAMBDA))
     progress.advance()
