@@ -62,12 +62,12 @@ class Settings(pydantic.BaseModel):
 def quick() -> Mapping[str, Any]:
     """Return what a quick run changes: fewer seeds, shares and starts."""
     return {
-        "image_seeds": 4,
+        "image_seeds": 3,
         "image_shares": (1.0, 0.8),
         "idx_limit": 400,
         "moon_seeds": 3,
         "grid_points": 21,
-        "starts": 150,
+        "starts": 100,
     }
 
 
