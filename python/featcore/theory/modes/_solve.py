@@ -31,9 +31,8 @@ def increasing_root(function: Function, target: Array, high: Array) -> Array:
             inside = (newton >= low[active]) & (newton <= high[active])
             # a bracket of many decades is halved in its logarithm
             lo, hi = low[active], high[active]
-            middle = np.where(
-                hi > 4.0 * lo, np.sqrt(np.maximum(lo, 1e-3 * hi)) * np.sqrt(hi), 0.5 * (lo + hi)
-            )
+            middle = np.where(hi > 4.0 * lo, np.sqrt(lo) * np.sqrt(hi), 0.5 * (lo + hi))
+            middle = np.where(lo == 0, 1e-8 * hi, middle)
             new = np.where(inside, newton, middle)
             done = (np.abs(new - at) <= 4e-16 * at) | (
                 inside & (np.abs(value - goal) <= 4e-16 * goal)
