@@ -28,7 +28,7 @@ def increasing_root(function: Function, target: Array, high: Array) -> Array:
             newton = at * np.exp(np.log(goal / value) * (value / (at * slope)))
             high[active] = np.where(value > goal, np.minimum(high[active], at), high[active])
             low[active] = np.where(value < goal, np.maximum(low[active], at), low[active])
-            inside = (newton >= low[active]) & (newton <= high[active])
+            inside = (newton > low[active]) & (newton <= high[active]) & np.isfinite(slope)
             # a bracket of many decades is halved in its logarithm
             lo, hi = low[active], high[active]
             middle = np.where(hi > 4.0 * lo, np.sqrt(lo) * np.sqrt(hi), 0.5 * (lo + hi))
