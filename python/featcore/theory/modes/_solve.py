@@ -28,12 +28,11 @@ def increasing_root(function: Function, target: Array, high: Array) -> Array:
             newton = at * np.exp(np.log(goal / value) * (value / (at * slope)))
             high[active] = np.where(value > goal, np.minimum(high[active], at), high[active])
             low[active] = np.where(value < goal, np.maximum(low[active], at), low[active])
-            inside = (newton >= low[active]) & (newton <= high[active])
+            inside = (newton > low[active]) & (newton <= high[active]) & np.isfinite(slope)
             # a bracket of many decades is halved in its logarithm
             lo, hi = low[active], high[active]
-            middle = np.where(
-                hi > 4.0 * lo, np.sqrt(np.maximum(lo, 1e-3 * hi)) * np.sqrt(hi), 0.5 * (lo + hi)
-            )
+            middle = np.where(hi > 4.0 * lo, np.sqrt(lo) * np.sqrt(hi), 0.5 * (lo + hi))
+            middle = np.where(lo == 0, 1e-8 * hi, middle)
             new = np.where(inside, newton, middle)
             done = (np.abs(new - at) <= 4e-16 * at) | (
                 inside & (np.abs(value - goal) <= 4e-16 * goal)

@@ -126,7 +126,7 @@ def deep_logit(
     if times.size and times.min() < 0:
         raise ValueError(f"t has the entry {times.min():g}; count from 0")
     with np.errstate(over="ignore"):
-        T = (times * _rate(N, kappa, p)).ravel()
+        T = np.minimum(times * _rate(N, kappa, p), 1e308).ravel()
     e, first = 2.0 / N.ravel(), start.ravel()
     if loss == "hinge":
         most = np.maximum(1.0 - first, 0.0)

@@ -15,7 +15,7 @@ from featcore.theory.modes.one_class import mode
 Array = NDArray[np.float64]
 
 _OFFSET = 1e-6
-"""How far from the stationary point, in radians, its stable manifold is taken for straight."""
+"""How far from the stationary point, relative to it, its stable manifold is taken for straight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def shared_neuron(
         path = flow.sol(times) if times.max() > 0 else np.tile([[alpha], [beta], [z]], times.size)
         return SharedNeuron(times, path[0], path[1], path[2], 0, math.inf)
     died, last = float(flow.t[-1]), flow.y[:, -1]
-    first = bool(last[2] > 0)
+    first = bool(last[0] > last[1])
     # what is left is one class, and its logit the mode's
     left = mode(k1 if first else k2, p, [last[0 if first else 1]], [abs(last[2])], "logistic")
     after = times >= died
@@ -152,12 +152,13 @@ def separatrix(c: float, *, norms: tuple[float, float] = (1.0, 1.0), num: int = 
     norms : pair of float
         κ1 and κ2; classes have equal shares.
     num : int
-        Number of points, at least 2.
+        Number of points on each side of the stationary point, at least 2.
 
     Returns
     -------
-    ndarray, shape (num, 3)
-        (α, β, z), from β = 0 to α = 0.
+    ndarray, shape (2 num + 1, 3)
+        (α, β, z) at equal distances, from β = 0, or z = -5√c, to α = 0, or z = 5√c. (For large c the curve goes on for
+        ever beside α = 0 and β = 0.)
 
     Raises
     ------
@@ -167,22 +168,55 @@ def separatrix(c: float, *, norms: tuple[float, float] = (1.0, 1.0), num: int = 
     Notes
     -----
     That it exists is Theorem 3.4 of Tachet des Combes et al. (arXiv 1809.06848); its direction at the stationary
-    point, from which it is integrated, is derived here.
+    point, from which it is followed backwards, is derived here.
 
     Examples
     --------
     >>> from featcore.theory import modes
-    >>> modes.separatrix(1.0, num=3).round(4)
+    >>> modes.separatrix(1.0, num=2)[::2].round(4)
     array([[ 1.781 ,  0.    , -1.4738],
            [ 0.7071,  0.7071,  0.    ],
            [ 0.    ,  1.781 ,  1.4738]])
     """
+    from scipy.integrate import solve_ivp
+
     c = real("c", c, above=0.0)
     k1, k2 = _norms(norms)
-    phi = np.linspace(0.0, 0.5 * math.pi, integer("num", num, least=2))
-    z = _heights(phi, np.array([c]), k1, k2)[0]
-    R = np.sqrt(c + z**2)
-    return np.column_stack([k1 * R * np.cos(phi), k2 * R * np.sin(phi), z])
+    num = integer("num", num, least=2)
+    root, K = math.sqrt(c), math.hypot(k1, k2)
+    # in units of √c, with r1 = α/κ1 and r2 = β/κ2: the point is (κ2, κ1, 0)/K, and dz/dφ = m along the curve, with the
+    # other root of m² - e m - 1 = 0 along the unstable direction
+    e = c * (k1 * k2) ** 2 / K**3
+    m = 0.5 * (e + math.sqrt(e**2 + 4.0))
+    centre = np.array([k2, k1, 0.0]) / K
+    tangent = np.array([-k1 / K, k2 / K, m]) / math.hypot(1.0, m)
+
+    def field(_: float, state: Array) -> Array:
+        r1, r2, q = state
+        g1, g2 = _pulls(c * k1 * r1, c * k2 * r2, q)
+        back = -np.array([k1 * q * g1, -k2 * q * g2, k1 * r1 * g1 - k2 * r2 * g2])
+        return np.asarray(back / np.linalg.norm(back))
+
+    def edge(_: float, state: Array) -> float:
+        return float(min(state[0], state[1], 5.0 - abs(state[2])))
+
+    edge.terminal = True  # type: ignore[attr-defined]
+    sides = []
+    for sign in (-1.0, 1.0):
+        run = solve_ivp(
+            field,
+            (0.0, 100.0),
+            centre + sign * _OFFSET * tangent,
+            method="LSODA",
+            rtol=1e-11,
+            atol=1e-13,
+            dense_output=True,
+            events=edge,
+        )
+        sides.append(run.sol(np.linspace(0.0, run.t[-1], num)))
+    path = np.concatenate([sides[0][:, ::-1], centre[:, None], sides[1]], axis=1)
+    path[:2] = np.maximum(path[:2], 0.0)
+    return np.asarray((path * (root * np.array([[k1], [k2], [1.0]]))).T)
 
 
 def winner(
@@ -204,7 +238,7 @@ def winner(
     Returns
     -------
     ndarray of int, of the common shape
-        1 or 2; 0 for a neuron that sees neither, or stays on the separatrix (within 1e-9) or at 0.
+        1 or 2; 0 for a neuron that sees neither, or is on the separatrix to rounding.
 
     Raises
     ------
@@ -213,8 +247,9 @@ def winner(
 
     Notes
     -----
-    Tachet des Combes et al. (arXiv 1809.06848), Theorem 3.4. A neuron that sees one class only and has the wrong head
-    for it (`failure_region`) dies, and gets 0.
+    Tachet des Combes et al. (arXiv 1809.06848), Theorem 3.4: for α²/κ1² + β²/κ2² ≤ z² the sign of z. Otherwise the
+    flow is followed until z² has outgrown the others, or one of them is 0. A neuron that sees one class only and has
+    the wrong head for it (`failure_region`) dies, and gets 0.
 
     Examples
     --------
@@ -225,70 +260,58 @@ def winner(
     a, b, head = np.broadcast_arrays(
         any_shape("alpha", alpha), any_shape("beta", beta), any_shape("z", z)
     )
-    shape = a.shape
     k1, k2 = _norms(norms)
     r1, r2, q = a.ravel() / k1, b.ravel() / k2, head.ravel()
-    c = r1**2 + r2**2 - q**2
     found = np.zeros(q.shape, dtype=np.int64)
     # one class only: the head must turn, if it has to, before the neuron dies
     found[(r1 > 0) & (r2 <= 0) & (r1 + q > 0)] = 1
     found[(r2 > 0) & (r1 <= 0) & (r2 - q > 0)] = 2
     both = (r1 > 0) & (r2 > 0)
-    by_sign = both & (c <= 0)
+    by_sign = both & (np.hypot(r1, r2) <= np.abs(q))
     found[by_sign] = np.where(q[by_sign] > 0, 1, 2)
-    rest = np.flatnonzero(both & (c > 0))
-    if rest.size:
-        phi = np.arctan2(r2[rest], r1[rest])
-        # neurons of one surface share their separatrix
-        level, which = np.unique(c[rest], return_inverse=True)
-        height = _heights(phi, level, k1, k2)[which, np.arange(rest.size)]
-        gap = q[rest] - height
-        decided = np.abs(gap) > 1e-9 * np.sqrt(c[rest])
-        found[rest] = np.where(decided, np.where(gap > 0, 1, 2), 0)
-    return found.reshape(shape)
+    rest = np.flatnonzero(both & ~by_sign)
+    found[rest] = _followed(r1[rest], r2[rest], q[rest], k1, k2)
+    return found.reshape(a.shape)
 
 
-def _heights(phi: Array, c: Array, k1: float, k2: float) -> Array:
-    """Return z on the separatrices of the surfaces `c` at the angles `phi`, shape (c, phi).
+def _followed(r1: Array, r2: Array, q: Array, k1: float, k2: float) -> NDArray[np.int64]:
+    """Follow neurons that see both classes until one is lost; each has steps of its own.
 
-    With α = κ1 R cos φ, β = κ2 R sin φ, R² = c + z², time eliminated:
-    dz/dφ = -R²(κ1 g1 cos φ - κ2 g2 sin φ)/(z(κ2 g2 cos φ + κ1 g1 sin φ)).
+    The Runge-Kutta pair of Bogacki and Shampine; a neuron that has not decided within 5000 steps is on the separatrix.
     """
-    from scipy.integrate import solve_ivp
+    found = np.zeros(q.shape, dtype=np.int64)
+    state = np.array([r1, r2, q])
+    who = np.arange(q.size)
 
-    K = math.hypot(k1, k2)
-    centre = math.atan2(k1, k2)
-    root = np.sqrt(c)
-    # the positive root of m² - e m - c = 0 is the stable direction dz/dφ, the other one the unstable
-    e = c * root * (k1 * k2) ** 2 / K**3
-    slope = 0.5 * (e + np.sqrt(e**2 + 4.0 * c))
-
-    def field(angle: float, z: Array) -> Array:
-        R = np.hypot(root, z)
-        cos, sin = math.cos(angle), math.sin(angle)
-        g1, g2 = _pulls(k1 * R * cos, k2 * R * sin, z)
-        return np.asarray(
-            -(R**2) * (k1 * g1 * cos - k2 * g2 * sin) / (z * (k2 * g2 * cos + k1 * g1 * sin))
+    def field(state: Array) -> Array:
+        g1, g2 = _pulls(k1 * state[0], k2 * state[1], state[2])
+        first, second = k1 * g1, k2 * g2
+        return np.array(
+            [first * state[2], -second * state[2], first * state[0] - second * state[1]]
         )
 
-    z = slope[:, None] * (phi - centre)
-    for sign in (1.0, -1.0):
-        beyond = np.flatnonzero(sign * (phi - centre) > _OFFSET)
-        if not beyond.size:
-            continue
-        goals = phi[beyond]
-        order = np.argsort(sign * goals)
-        run = solve_ivp(
-            field,
-            (centre + sign * _OFFSET, float(goals[order[-1]])),
-            sign * slope * _OFFSET,
-            method="DOP853",
-            rtol=1e-11,
-            atol=1e-13 * float(root.min()),
-            dense_output=True,
-        )
-        z[:, beyond] = run.sol(goals)
-    return z
+    slope = field(state)
+    step = np.full(q.size, 1e-3 / (k1 + k2))
+    for _ in range(5000):
+        if not who.size:
+            break
+        second = field(state + 0.5 * step * slope)
+        third = field(state + 0.75 * step * second)
+        new = state + step * (2.0 * slope + 3.0 * second + 4.0 * third) / 9.0
+        last = field(new)
+        error = step * (-5.0 * slope / 72.0 + second / 12.0 + third / 9.0 - last / 8.0)
+        size = np.sqrt((state**2).sum(axis=0))
+        ratio = np.sqrt((error**2).sum(axis=0)) / (1e-9 * size)
+        kept = ratio <= 1.0
+        state, slope = np.where(kept, new, state), np.where(kept, last, slope)
+        step = step * np.clip(0.9 * np.maximum(ratio, 1e-10) ** (-1.0 / 3.0), 0.2, 3.0)
+        lost1, lost2 = state[0] <= 0, state[1] <= 0
+        # both may be crossed in one step: the one that went further was first
+        found[who[lost1 & (state[0] <= state[1])]] = 2
+        found[who[lost2 & (state[1] < state[0])]] = 1
+        left = ~(lost1 | lost2)
+        who, state, slope, step = who[left], state[:, left], slope[:, left], step[left]
+    return found
 
 
 def _pulls(alpha: Array, beta: Array, z: Array) -> tuple[Array, Array]:

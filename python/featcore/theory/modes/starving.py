@@ -266,19 +266,21 @@ def _logistic(lam: float, rho: float, start: _State, goals: Array) -> _Ends:
     h = start.a.size
     size = start.size
 
-    def speeds(state: Array, U: Array) -> tuple[Array, Array, Array, Array]:
-        """Return da, db, dq and dU by κ1 p g(U) dt."""
+    def speeds(state: Array, U: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """Return da, db, dq and dU by κ1 p g(U) dt · mix, and mix."""
         a, b, q = state[:h], state[h : 2 * h], state[2 * h :]
         V = (q * b).sum(axis=0)
         # g(U + V)/g(U): what the rare samples still pull of what the others do
         w = lam * np.exp(np.logaddexp(0.0, U) - np.logaddexp(0.0, U + V))
         mix = w + (1.0 - lam)
-        da, db, dq = q * mix, rho / lam * w * q, a * mix + w * b
-        return da, db, dq, (q * da + a * dq).sum(axis=0)
+        with np.errstate(divide="ignore", over="ignore"):
+            rare = 1.0 / (1.0 + (1.0 - lam) / w) if lam < 1 else np.ones_like(w)
+        db, dq = rho / lam * rare * q, a + rare * b
+        return q, db, dq, (q * q + a * dq).sum(axis=0), mix
 
     def field(x: float, state: Array) -> Array:
         U = np.asarray(size * math.sinh(x))
-        da, db, dq, dU = speeds(state, U)
+        da, db, dq, dU, _ = speeds(state, U)
         return np.concatenate([da, db, dq]) * (size * math.cosh(x) / dU)
 
     def seen(x: float, state: Array) -> float:
@@ -305,8 +307,9 @@ def _logistic(lam: float, rho: float, start: _State, goals: Array) -> _Ends:
 
     def slowness(U: Array) -> Array:
         """Return dT/dU."""
-        with np.errstate(over="ignore"):
-            return np.asarray((1.0 + np.exp(U)) / speeds(orbit.sol(np.arcsinh(U / size)), U)[3])
+        *_, dU, mix = speeds(orbit.sol(np.arcsinh(U / size)), U)
+        with np.errstate(over="ignore", divide="ignore"):
+            return np.asarray((1.0 + np.exp(U)) / (mix * dU))
 
     T = _times(slowness, size, start.u, goals)
     return ends[:h].T, ends[h : 2 * h].T, ends[2 * h :].T, passed + T
@@ -361,7 +364,7 @@ class _Linear:
 
         if output(*self.at(0.0)) >= goal:
             return 0.0
-        end = 1.0
+        end = 1.0 / self.k
         while output(*self.at(end)) < goal:
             end *= 2.0
         return float(
