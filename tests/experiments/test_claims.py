@@ -146,9 +146,11 @@ def test_fresh_seeds_are_different():
 
 
 def test_the_registry_names_what_there_is():
-    assert experiments.NAMES == ("amplification", "alignment")
-    with pytest.raises(ValueError, match="'amplification', 'alignment'"):
-        experiments.get("modes")
+    assert experiments.NAMES == ("amplification", "alignment", "modes")
+    for name in experiments.NAMES:
+        assert experiments.get(name).name == name
+    with pytest.raises(ValueError, match="'amplification', 'alignment', 'modes'"):
+        experiments.get("grokking")
 
 
 def test_names_that_become_files_are_checked():

@@ -40,8 +40,8 @@ __all__ = [
 
 name = "modes"
 title = "Modes of learning, time to learn, and gradient starvation"
-default_seeds = 10
-quick_seeds = 4
+default_seeds = 20
+quick_seeds = 12
 
 SUMMARY = """\
 Two classes whose samples point apart, and neurons that see one class each: then a class is learnt as if the other \

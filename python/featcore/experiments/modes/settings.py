@@ -33,7 +33,7 @@ class Settings(pydantic.BaseModel):
     """How long the moons are trained: 10 000 epochs of the published code."""
     grid_points: Annotated[int, pydantic.Field(ge=5)] = 61
     """Starts a side of the map of failed training."""
-    starts: Annotated[int, pydantic.Field(ge=10)] = 200
+    starts: Annotated[int, pydantic.Field(ge=10)] = 100
     """Random networks a seed, of which it is counted how many learn."""
 
     @pydantic.field_validator("data")
@@ -62,12 +62,12 @@ class Settings(pydantic.BaseModel):
 def quick() -> Mapping[str, Any]:
     """Return what a quick run changes: fewer seeds, shares and starts."""
     return {
-        "image_seeds": 3,
+        "image_seeds": 4,
         "image_shares": (1.0, 0.8),
         "idx_limit": 400,
         "moon_seeds": 3,
         "grid_points": 21,
-        "starts": 100,
+        "starts": 40,
     }
 
 

@@ -43,7 +43,7 @@ CROWD_CLASSES = ((1.3, 0.6), (0.8, 0.4))
 STEP = 0.01
 """Of gradient descent."""
 EQUAL, EQUAL_COSINES, EQUAL_NORM = 10, (0.5, 0.0), 1.0
-GAUSSIAN_WIDTH, GAUSSIAN_SCALE = 1000, 1e-3
+GAUSSIAN_WIDTH, GAUSSIAN_SCALE = 400, 1e-3
 
 
 def claims(settings: Settings) -> list[Claim]:
