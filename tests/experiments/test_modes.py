@@ -33,7 +33,7 @@ from featcore.theory import modes as theory
 MNIST = Path(
     os.environ.get("FEATCORE_MNIST", Path(__file__).parents[2].parent / "shared" / "data" / "mnist")
 )
-QUICK = modes.Settings(**modes.quick() | {"image_pairs": ((3, 8),), "moon_seeds": 2})
+QUICK = modes.Settings(**modes.quick() | {"moon_seeds": 2})
 PARTS = (curves, times, failures, depth, starvation, images, linear, moons)
 
 

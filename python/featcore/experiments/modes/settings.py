@@ -60,9 +60,10 @@ class Settings(pydantic.BaseModel):
 
 
 def quick() -> Mapping[str, Any]:
-    """Return what a quick run changes: fewer seeds, shares and starts."""
+    """Return what a quick run changes: one pair of digits, fewer seeds, shares and starts."""
     return {
-        "image_seeds": 4,
+        "image_pairs": ((3, 8),),
+        "image_seeds": 8,
         "image_shares": (1.0, 0.8),
         "idx_limit": 400,
         "moon_seeds": 3,
