@@ -166,13 +166,6 @@ def test_eleven_sixteenths_by_sampling():
     assert fails.mean() == pytest.approx(11 / 16, abs=3 * math.sqrt(11 * 5 / 256 / 400))
 
 
-def test_the_separatrix_that_is_drawn_separates():
-    for beta in (0.2, 0.9):
-        alpha = failures._on_the_separatrix(beta, -0.3)
-        assert theory.winner(alpha + 1e-6, beta, -0.3) == 1
-        assert theory.winner(alpha - 1e-6, beta, -0.3) == 2
-
-
 # --- starvation, depth, images, moons ---
 
 

@@ -249,17 +249,15 @@ def _map(side: Array, loss: str) -> NDArray[np.bool_]:
     """Return which starts have learnt class +1 in the end, by y and z."""
     data = fc.data.single_vector_classes(2, norms=(KAPPA, 1.0))
     nets = [network(data, (y, z), (0.3, 0.3)) for y in side for z in side]
+    return np.reshape(_in_the_end(nets, data, loss)[:, 0] > 0.5, (side.size, side.size))
+
+
+def _in_the_end(nets: Sequence[fc.TwoLayerNet], data: fc.Dataset, loss: str) -> Array:
+    """Return the margins of the two classes where flows have come to, shape (nets, 2)."""
     runs = fc.ensemble(
-        nets,
-        data,
-        loss,
-        dynamics="flow",
-        t_end=LONG,
-        observe=["margins"],
-        record=fc.Recording.linear(1),
+        nets, data, loss, dynamics="flow", t_end=LONG, observe=[], record=fc.Recording.at([])
     )
-    margins = [run.history["margins"].isel(time=-1, sample=0).item() for run in runs]
-    return np.reshape(np.array(margins) > 0.5, (side.size, side.size))
+    return np.stack([data.y * net(data.x) for net in runs.nets])
 
 
 def _shared_starts(s: Settings) -> Array:
@@ -283,17 +281,7 @@ def _failures(seed: int, width: int, count: int, *, both: bool = False) -> float
     if not both:
         W[..., 1] = -np.abs(W[..., 1])
     nets = [fc.TwoLayerNet(*start) for start in zip(W, a, strict=True)]
-    runs = fc.ensemble(
-        nets,
-        data,
-        "hinge",
-        dynamics="flow",
-        t_end=LONG,
-        observe=["margins"],
-        record=fc.Recording.linear(1),
-    )
-    margins = [run.history["margins"].isel(time=-1, sample=0).item() for run in runs]
-    return float((np.array(margins) < 0.5).mean())
+    return float((_in_the_end(nets, data, "hinge")[:, 0] < 0.5).mean())
 
 
 def _shared(start: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -311,15 +299,8 @@ def _shared(start: tuple[float, float, float]) -> tuple[float, float, float]:
 def _winners(side: Array, head: float) -> NDArray[np.int64]:
     """Return the class, 1 or 2, that a shared neuron learns in the end, by <w, x1> and <w, x2>; 0 if none."""
     data = fc.data.single_vector_classes(2)
-    runs = fc.ensemble(
-        [fc.TwoLayerNet([[alpha, beta]], [head]) for alpha in side for beta in side],
-        data,
-        dynamics="flow",
-        t_end=LONG,
-        observe=["margins"],
-        record=fc.Recording.linear(1),
-    )
-    margins = np.stack([run.history["margins"].isel(time=-1).values for run in runs])
+    nets = [fc.TwoLayerNet([[alpha, beta]], [head]) for alpha in side for beta in side]
+    margins = _in_the_end(nets, data, "logistic")
     winner = np.where(margins[:, 0] > 0.5, 1, np.where(margins[:, 1] > 0.5, 2, 0))
     return winner.reshape(side.size, side.size)
 
@@ -339,16 +320,6 @@ def _lost(net: fc.TwoLayerNet, data: fc.Dataset, *, t_end: float, reduction: str
         events=True,
     )
     return first_event(run, neuron=0, kind=0)
-
-
-def _on_the_separatrix(beta: float, head: float) -> float:
-    """Return the <w, x1> at which a shared neuron goes to neither class, by bisection of theory's winner."""
-    low, high = 0.0, 10.0
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        first = int(theory.winner(middle, beta, head)) == 1
-        low, high = (low, middle) if first else (middle, high)
-    return high
 
 
 def _recruited(cosine: float) -> float:
@@ -396,12 +367,13 @@ def _draw(found: xr.Dataset, starts: Array, heads: Array) -> matplotlib.figure.F
     left.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xlabel="pre-activation y", ylabel="head z")
     alpha, beta = np.meshgrid(found["alpha"], found["beta"], indexing="ij")
     winners = found["winner"].isel(head=0).values
-    for which, color in ((1, "C0"), (2, "C1"), (0, "C6")):
-        chosen = winners == which
+    for label, color in ((1, "C0"), (2, "C1"), (0, "C6")):
+        chosen = winners == label
         right.plot(alpha[chosen], beta[chosen], "s", color=color, ms=3.0, alpha=0.6, mew=0)
     betas = found["beta"].values
-    line = [(_on_the_separatrix(beta, SHARED_HEADS[0]), beta) for beta in betas[::3]]
-    right.plot(*np.transpose(line), "--", color="black", lw=1.2)
+    fine = np.linspace(betas[0], betas[-1], 81)
+    which = theory.winner(*np.meshgrid(fine, fine), SHARED_HEADS[0])
+    right.contour(fine, fine, which, [1.5], colors="black", linestyles="--", linewidths=1.2)
     right.set(xlim=(0, betas[-1]), ylim=(0, betas[-1]))
     right.set(aspect="equal", xlabel="<w, x1>", ylabel="<w, x2>")
     return canvas
