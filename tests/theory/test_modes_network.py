@@ -299,7 +299,7 @@ def final_class(alpha, beta, z, norms):
 
 @pytest.mark.parametrize("norms", [(1.0, 1.0), (1.3, 0.7)])
 def test_the_winner_of_a_shared_neuron(norms):
-    curve = theory.separatrix(0.8, norms=norms, num=12)[1:-1]
+    curve = theory.separatrix(0.8, norms=norms, num=4)[1:-1]
     for alpha, beta, z in curve:
         radius = math.hypot(alpha / norms[0], beta / norms[1])
         angle = math.atan2(beta / norms[1], alpha / norms[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,8 +90,6 @@ def shared_neuron(
     >>> found.winner, round(found.death_time, 3), round(float(found.alpha[0]), 3)
     (1, 1.623, 1.857)
     """
-    from scipy.integrate import solve_ivp
-
     times = any_shape("t", t)
     if times.ndim != 1 or not times.size or times.min() < 0:
         raise ValueError(f"t has shape {times.shape}; pass one axis of times, none negative")
@@ -99,33 +98,12 @@ def shared_neuron(
     k1, k2 = _norms(norms)
     p = real("share", share, above=0.0)
 
-    def field(_: float, state: Array) -> Array:
-        g1, g2 = _pulls(state[0], state[1], state[2])
-        return p * np.array(
-            [k1**2 * state[2] * g1, -(k2**2) * state[2] * g2, state[0] * g1 - state[1] * g2]
-        )
-
-    def seen(_: float, state: Array) -> float:
-        return float(min(state[0], state[1]))
-
-    seen.terminal = True  # type: ignore[attr-defined]
-    seen.direction = -1.0  # type: ignore[attr-defined]
-    size = max(alpha, beta, abs(z))
-    flow = solve_ivp(
-        field,
-        (0.0, float(times.max())),
-        [alpha, beta, z],
-        method="DOP853",
-        rtol=1e-12,
-        atol=1e-14 * size,
-        dense_output=True,
-        events=seen,
-    )
+    flow = _until_lost((alpha, beta, z), (k1, k2), p, float(times.max()))
     if flow.status != 1:
         path = flow.sol(times) if times.max() > 0 else np.tile([[alpha], [beta], [z]], times.size)
         return SharedNeuron(times, path[0], path[1], path[2], 0, math.inf)
     died, last = float(flow.t[-1]), flow.y[:, -1]
-    first = bool(last[0] > last[1])
+    first = bool(last[0] / k1 > last[1] / k2)
     # what is left is one class, and its logit the mode's
     left = mode(k1 if first else k2, p, [last[0 if first else 1]], [abs(last[2])], "logistic")
     after = times >= died
@@ -248,8 +226,8 @@ def winner(
     Notes
     -----
     Tachet des Combes et al. (arXiv 1809.06848), Theorem 3.4: for α²/κ1² + β²/κ2² ≤ z² the sign of z. Otherwise the
-    flow is followed until z² has outgrown the others, or one of them is 0. A neuron that sees one class only and has
-    the wrong head for it (`failure_region`) dies, and gets 0.
+    flow is followed until one class is lost. A neuron that sees one class only and has the wrong head for it
+    (`failure_region`) dies, and gets 0.
 
     Examples
     --------
@@ -271,13 +249,55 @@ def winner(
     found[by_sign] = np.where(q[by_sign] > 0, 1, 2)
     rest = np.flatnonzero(both & ~by_sign)
     found[rest] = _followed(r1[rest], r2[rest], q[rest], k1, k2)
+    # what is stiff, or near the separatrix: one by one
+    for j in np.flatnonzero(both & (found == 0)):
+        start = k1 * float(r1[j]), k2 * float(r2[j]), float(q[j])
+        flow = _until_lost(start, (k1, k2), 1.0, 1e12 / min(k1, k2) ** 2)
+        if flow.status == 1:
+            found[j] = 1 if flow.y[0, -1] / k1 > flow.y[1, -1] / k2 else 2
     return found.reshape(a.shape)
+
+
+def _until_lost(
+    start: tuple[float, float, float], norms: tuple[float, float], p: float, t_end: float
+) -> Any:
+    """Follow one neuron until α or β is 0; for large c this is stiff."""
+    from scipy.integrate import solve_ivp
+
+    k1, k2 = norms
+    # time in units in which the larger norm is 1
+    unit = p * max(norms) ** 2
+
+    def field(_: float, state: Array) -> Array:
+        g1, g2 = _pulls(state[0], state[1], state[2])
+        dz = state[0] * g1 - state[1] * g2
+        return p / unit * np.array([k1**2 * state[2] * g1, -(k2**2) * state[2] * g2, dz])
+
+    def seen(_: float, state: Array) -> float:
+        return float(min(state[0] / k1, state[1] / k2))
+
+    seen.terminal = True  # type: ignore[attr-defined]
+    seen.direction = -1.0  # type: ignore[attr-defined]
+    flow = solve_ivp(
+        field,
+        (0.0, unit * t_end),
+        start,
+        method="LSODA",
+        rtol=1e-12,
+        atol=1e-14 * np.array([k1, k2, 1.0]) * max(start[0] / k1, start[1] / k2, abs(start[2])),
+        dense_output=True,
+        events=seen,
+    )
+    inner = flow.sol
+    flow.t = flow.t / unit
+    flow.sol = lambda t: inner(unit * t)
+    return flow
 
 
 def _followed(r1: Array, r2: Array, q: Array, k1: float, k2: float) -> NDArray[np.int64]:
     """Follow neurons that see both classes until one is lost; each has steps of its own.
 
-    The Runge-Kutta pair of Bogacki and Shampine; a neuron that has not decided within 5000 steps is on the separatrix.
+    The Runge-Kutta pair of Bogacki and Shampine, for the many that decide within 1000 steps; 0 for the others.
     """
     found = np.zeros(q.shape, dtype=np.int64)
     state = np.array([r1, r2, q])
@@ -292,7 +312,7 @@ def _followed(r1: Array, r2: Array, q: Array, k1: float, k2: float) -> NDArray[n
 
     slope = field(state)
     step = np.full(q.size, 1e-3 / (k1 + k2))
-    for _ in range(5000):
+    for _ in range(1000):
         if not who.size:
             break
         second = field(state + 0.5 * step * slope)
