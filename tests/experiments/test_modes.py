@@ -166,6 +166,13 @@ def test_eleven_sixteenths_by_sampling():
     assert fails.mean() == pytest.approx(11 / 16, abs=3 * math.sqrt(11 * 5 / 256 / 400))
 
 
+def test_the_separatrix_that_is_drawn_separates():
+    betas = np.array([0.2, 0.7])
+    alphas = failures._separating(betas, -0.3)
+    assert theory.winner(alphas, betas, -0.3).tolist() == [1, 1]
+    assert theory.winner(alphas - 2e-3, betas, -0.3).tolist() == [2, 2]
+
+
 # --- starvation, depth, images, moons ---
 
 

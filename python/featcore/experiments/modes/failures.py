@@ -322,6 +322,17 @@ def _lost(net: fc.TwoLayerNet, data: fc.Dataset, *, t_end: float, reduction: str
     return first_event(run, neuron=0, kind=0)
 
 
+def _separating(betas: Array, head: float) -> Array:
+    """Return the least <w, x1> at each <w, x2> from which class +1 wins, to 1/1600 of REACH."""
+    low, high = np.zeros_like(betas), np.full_like(betas, REACH)
+    for _ in range(2):
+        tried = np.linspace(low, high, 41)
+        first = np.argmax(theory.winner(tried, betas, head) == 1, axis=0)
+        each = np.arange(betas.size)
+        low, high = tried[np.maximum(first - 1, 0), each], tried[first, each]
+    return high
+
+
 def _recruited(cosine: float) -> float:
     """Return the margin of class -1, of which no neuron starts with its sight, late."""
     data = fc.data.single_vector_classes(2, cosine=cosine)
@@ -371,9 +382,8 @@ def _draw(found: xr.Dataset, starts: Array, heads: Array) -> matplotlib.figure.F
         chosen = winners == label
         right.plot(alpha[chosen], beta[chosen], "s", color=color, ms=3.0, alpha=0.6, mew=0)
     betas = found["beta"].values
-    fine = np.linspace(betas[0], betas[-1], 81)
-    which = theory.winner(*np.meshgrid(fine, fine), SHARED_HEADS[0])
-    right.contour(fine, fine, which, [1.5], colors="black", linestyles="--", linewidths=1.2)
+    fine = np.linspace(betas[0], betas[-1], 25)
+    right.plot(_separating(fine, SHARED_HEADS[0]), fine, "--", color="black", lw=1.2)
     right.set(xlim=(0, betas[-1]), ylim=(0, betas[-1]))
     right.set(aspect="equal", xlabel="<w, x1>", ylabel="<w, x2>")
     return canvas
