@@ -156,6 +156,15 @@ def test_the_late_logit():
     assert (np.diff(np.abs(gap)) < 0).all()
 
 
+@pytest.mark.parametrize("u0", [1e-2, 1e-6, 1e-12, 1e-200])
+def test_a_logit_comes_back_from_its_intrinsic_time(u0):
+    goals = np.array([1.5 * u0, 0.3, 5.0, 300.0, 690.0])
+    mode = theory.mode(1.7, 0.5, [math.sqrt(u0 * 1.7)], [0.5 * math.sqrt(u0 / 1.7)])
+    s = mode.s_of_u(goals)
+    # u is A e^{2ks}: an error of rounding in 2ks, up to 930, is a relative one in u
+    np.testing.assert_allclose(mode.u_of_s(s), goals, rtol=5e-13)
+
+
 def test_precision_costs_one_over_delta():
     delta = np.array([1e-4, 1e-7, 1e-100])
     L = theory.target_logit(delta)
