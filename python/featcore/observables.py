@@ -288,8 +288,7 @@ def evaluate(
         *_, error, _ = core.descend(
             net.W.copy(),
             net.a.copy(),
-            net.activation.name,
-            net.activation.slope,
+            net.activation.spec,
             [(data.x, data.y, data.clean_y, data.weights)],
             (loss.name, True, 0.0, 0.0),
             balance(net),
@@ -317,8 +316,7 @@ def _evaluate_scaled(
     result = core.flow(
         net.W.copy(),
         net.a.copy(),
-        net.activation.name,
-        net.activation.slope,
+        net.activation.spec,
         [(data.x, data.y, data.clean_y, data.weights)],
         (loss.name, True, 0.0, 0.0),
         balance(net),
@@ -387,7 +385,7 @@ def check(
             f"observe: the directions of {observable.name!r} have dimension "
             f"{observable.directions.shape[1]} and the network {net.dim}"
         )
-    if observable.needs_signs and not net.activation.homogeneous:
+    if observable.needs_signs and not net.activation.by_sign:
         raise ValueError(
             f"observe: {observable.name!r} counts activation patterns, which {net.activation!r} has not; "
             "it needs ReLU or leaky ReLU"

@@ -14,11 +14,11 @@ REFUSED = (TypeError, ValueError, RuntimeError, IndexError, MemoryError, Overflo
 
 
 def arguments(dtype=np.float64):
-    """Return good keyword arguments of the three functions."""
+    """Return good keyword arguments of the functions."""
     rng = np.random.default_rng(0)
     W, a = rng.standard_normal((M, D)).astype(dtype), np.ones(M, dtype)
     x, y = rng.standard_normal((N, D)).astype(dtype), np.ones(N, dtype)
-    net = {"W": W, "a": a, "activation": "relu", "slope": 0.0}
+    net = {"W": W, "a": a, "activation": ("relu", 0.0, 0.0, ())}
     split = (x, y, None, None)
     run = {
         "splits": [split],
@@ -34,6 +34,8 @@ def arguments(dtype=np.float64):
     }
     return {
         "outputs": {**net, "x": x, "num_threads": 2},
+        "features": {**net, "x": x, "num_threads": 2},
+        "one_step": {**net, "split": split, "full": True, "step_size": 0.1, "num_threads": 2},
         "loss_and_grad": {
             **net,
             "split": split,
@@ -155,8 +157,22 @@ def test_wrong_splits_are_refused(function):
 @pytest.mark.parametrize(
     ("function", "name", "values"),
     [
-        ("outputs", "activation", (None, "", "ReLU", "relu\0", 3)),
-        ("outputs", "slope", (None, "0", [])),
+        (
+            "outputs",
+            "activation",
+            (
+                None,
+                "relu",
+                (),
+                ("relu", 0.0),
+                *((name, 0.0, 0.0, ()) for name in (None, "", "ReLU", "relu\0", 3, "hermite")),
+                *(("relu", slope, 0.0, ()) for slope in (None, "0", [], np.nan)),
+                *(("tanh", 0.0, offset, ()) for offset in (None, "0", np.inf)),
+                *(("hermite", 0.0, 0.0, c) for c in (None, 1.0, (None,), (np.nan,), ("1",))),
+            ),
+        ),
+        ("one_step", "step_size", (None, "0")),
+        ("one_step", "full", ("full",)),
         ("outputs", "num_threads", (None, 1.5, "2", 2**40)),
         ("loss_and_grad", "loss", (None, "", "Hinge", 3)),
         ("loss_and_grad", "mean", ("mean",)),
@@ -241,11 +257,11 @@ def test_wrong_columns_are_refused(column):
         core.descend(**{**good, "columns": [column]})
 
 
-def test_patterns_need_a_homogeneous_activation():
+def test_patterns_need_an_activation_with_signs():
     good = arguments()["descend"]
     column = ("patterns", None, 0, False, [0], OUT.copy())
-    with pytest.raises(ValueError, match="homogeneous"):
-        core.descend(**{**good, "activation": "tanh", "columns": [column]})
+    with pytest.raises(ValueError, match="told by a sign"):
+        core.descend(**{**good, "activation": ("tanh", 0.0, 0.0, ()), "columns": [column]})
 
 
 @pytest.mark.parametrize("name", ["W", "a", "steps"])
@@ -315,7 +331,7 @@ def test_any_number_of_threads_is_survived(num_threads):
         from featcore._dispatch import core
         rng = np.random.default_rng(0)
         W, x = rng.standard_normal((300, 40)), rng.standard_normal((2000, 40))
-        args = (W, np.ones(300), "tanh", 0.0, x)
+        args = (W, np.ones(300), ("tanh", 0.0, 0.0, ()), x)
         assert (core.outputs(*args, {num_threads}) == core.outputs(*args, 1)).all()
     """
     run(code)
@@ -334,7 +350,7 @@ def test_a_callback_cannot_pull_the_arrays_away():
             columns.clear(), splits.clear(), gc.collect()
             return None
         status, *_ = core.descend(
-            np.full((m, d), 1e-3), np.ones(m), "relu", 0.0, splits, ("logistic", True, 0.0, 0.0),
+            np.full((m, d), 1e-3), np.ones(m), ("relu", 0.0, 0.0, ()), splits, ("logistic", True, 0.0, 0.0),
             np.zeros(m), (1e-3, 0, 10, 1.0, 1.0, -np.inf, -np.inf, np.inf), np.arange(11), columns,
             np.zeros(12, np.int64), on_row, None, 1)
         assert status == "reached_end", status

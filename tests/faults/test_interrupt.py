@@ -386,6 +386,8 @@ def test_two_threads_run_at_once():
     [
         "fc.loss_and_grad(net, data)[0]",
         "net(x)",
+        "fc.features(net, x)",
+        "fc.one_step(net, data, 0.1).W",
         "fc.observables.evaluate(fc.observables.cosines(directions), net, data)",
         "fc.observables.evaluate('loss', net, data)",
         "fc.observables.evaluate('stable_rank', net, data)",

@@ -56,7 +56,9 @@ struct Partition {
     constexpr Index kMostChunks = 64;
     constexpr Index kEnoughUnits = 16;
     constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
-    const Index near = std::max<Index>(1, kNear / (d * Simd<T>::kPanel));
+    // Where not even a panel's do, panels of a chunk share what comes from memory: the samples.
+    constexpr Index kSharing = 4;
+    const Index near = d * Simd<T>::kPanel > kNear ? kSharing : kNear / (d * Simd<T>::kPanel);
     // A small network is cut into few: what a chunk needs made (subset_sums.hpp) must pay.
     constexpr double kWorthAChunk = 2e5;  // flops
     const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);

@@ -5,6 +5,7 @@ from featcore.data.corruption import corrupt, feature_growth
 from featcore.data.dataset import Dataset
 from featcore.data.digits import digits
 from featcore.data.idx import idx, read_idx
+from featcore.data.index_models import link, multi_index, single_index
 from featcore.data.modes import (
     equicorrelated_classes,
     single_vector_classes,
@@ -25,10 +26,13 @@ __all__ = [
     "fan",
     "feature_growth",
     "idx",
+    "link",
     "moons",
+    "multi_index",
     "orthogonally_separable",
     "read_idx",
     "shade",
+    "single_index",
     "single_vector_classes",
     "train_test_split",
     "two_feature_mixture",
