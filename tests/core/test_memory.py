@@ -91,9 +91,7 @@ CASES = [
     ((1000, 1000, 3000, "gram"), {"parts": 2}),
     ((600, 400, 2000, "gram"), {"others": 6000, "dtype": "float32"}),
     ((3000, 800, 6000, "projected"), {"rank": 300}),
-    pytest.param(
-        (3000, 800, 6000, "projected"), {"rank": 300, "parts": 2}, marks=pytest.mark.long
-    ),
+    pytest.param((3000, 800, 6000, "projected"), {"rank": 300, "parts": 2}, marks=pytest.mark.long),
     ((1000, 2000, 1000, "projected"), {"rank": 100, "others": 5000}),
     ((131_072, 3, 512, "primal"), {"others": 131_072, "splits": 6}),
     ((200_000, 2, 500, "primal"), {"others": 200_000, "splits": 4}),
