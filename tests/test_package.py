@@ -39,7 +39,7 @@ HEAVY = (
 FLOORS = (
     ("_core",),
     ("_validation", "_dispatch", "_seeds"),
-    ("activations", "losses"),
+    ("activations", "losses", "regression"),
     ("network",),
     ("data",),
     ("reference",),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcore import data, losses, observables
 from featcore._dispatch import build_info
-from featcore.activations import GELU, Erf, LeakyReLU, ReLU, Softplus, Tanh
+from featcore.activations import GELU, Centred, Erf, Hermite, LeakyReLU, ReLU, Softplus, Tanh
 from featcore.data.dataset import Dataset
 from featcore.dynamics import (
     Interrupted,
@@ -17,10 +17,13 @@ from featcore.dynamics import (
     Recording,
     Run,
     descend,
+    features,
     flow,
     loss_and_grad,
+    one_step,
 )
 from featcore.network import Gradient, TwoLayerNet
+from featcore.regression import Ridge, ridge
 from featcore.storage import load
 from featcore.sweep import Ensemble, EnsembleInterrupted, EnsembleObserverError, ensemble
 
@@ -31,18 +34,21 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "GELU",
+    "Centred",
     "Dataset",
     "Ensemble",
     "EnsembleInterrupted",
     "EnsembleObserverError",
     "Erf",
     "Gradient",
+    "Hermite",
     "Interrupted",
     "LeakyReLU",
     "ObserverError",
     "Outcome",
     "ReLU",
     "Recording",
+    "Ridge",
     "Run",
     "Softplus",
     "Tanh",
@@ -55,12 +61,15 @@ __all__ = [
     "descend",
     "ensemble",
     "experiments",
+    "features",
     "flow",
     "load",
     "loss_and_grad",
     "losses",
     "observables",
+    "one_step",
     "reference",
+    "ridge",
     "theory",
 ]
 

@@ -8,7 +8,7 @@ from featcore._validation import integer
 
 Seed = int | np.random.SeedSequence
 
-_PURPOSES = ("data", "labels", "init", "batches", "head", "split")
+_PURPOSES = ("data", "labels", "init", "batches", "head", "split", "direction")
 
 
 def stream(seed: Seed, purpose: str) -> np.random.Generator:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,17 +13,25 @@ from numpy.typing import NDArray
 from featcore._validation import real
 
 Array = NDArray[Any]
+Spec = tuple[str, float, float, tuple[float, ...]]
+"""An activation as the core takes it: name, slope, offset that is subtracted, Hermite coefficients."""
 
 
 @dataclass(frozen=True)
 class Activation:
     """An activation σ; see the module's subclasses.
 
-    `homogeneous` means σ(cz) = cσ(z) for c > 0; `kinked` that σ' jumps at 0.
+    `homogeneous` means σ(cz) = cσ(z) for c > 0; `kinked` that σ' jumps at 0. Z is a standard normal variable
+    throughout.
     """
 
     name: ClassVar[str]
     homogeneous: ClassVar[bool] = False
+
+    @property
+    def spec(self) -> Spec:
+        """The activation as the core takes it."""
+        return (self.name, self.slope, 0.0, ())
 
     @property
     def kinked(self) -> bool:
@@ -43,28 +52,53 @@ class Activation:
         raise NotImplementedError
 
     def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
-        """Return c_0 … c_degree with c_k = E[σ(Z) He_k(Z)]/k!, Z standard normal.
+        """Return c_0 … c_degree with c_k = E[σ(Z) He_k(Z)]/k!, so that σ = Σ_k c_k He_k.
 
         Adaptive quadrature split at 0; ReLU and erf override it with closed forms.
         """
-        from scipy.integrate import quad
+        return np.array([self._coefficient(k) for k in range(degree + 1)])
 
-        def integrand(z: float, k: int) -> float:
-            basis = np.polynomial.hermite_e.hermeval(z, [0.0] * k + [1.0])
-            density = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
-            return float(self(np.asarray(z))) * float(basis) * density
+    def mean(self) -> float:
+        """Return E σ(Z), which is c_0."""
+        return float(self.hermite_coefficients(0)[0])
 
-        halves = ((-40.0, 0.0), (0.0, 40.0))
-        return np.array(
-            [
-                sum(
-                    quad(integrand, lo, hi, args=(k,), epsabs=1e-13, epsrel=1e-12, limit=400)[0]
-                    for lo, hi in halves
-                )
-                / math.factorial(k)
-                for k in range(degree + 1)
-            ]
-        )
+    def second_moment(self) -> float:
+        """Return E σ(Z)², which is Σ_k k! c_k²; by quadrature unless a closed form is known."""
+        return _expectation(lambda z: self._at(z) ** 2)
+
+    def centred(self) -> Activation:
+        """Return σ - E σ(Z), whose c_0 is 0: what theories of one gradient step assume.
+
+        Examples
+        --------
+        >>> import featcore as fc
+        >>> fc.ReLU().centred().hermite_coefficients(2).round(6)
+        array([0.      , 0.5     , 0.199471])
+        >>> fc.Tanh().centred()  # it is so already
+        Tanh()
+        """
+        return Centred(self) if self.mean() else self
+
+    def _at(self, z: float) -> float:
+        return float(self(np.asarray(z)))
+
+    def _coefficient(self, k: int) -> float:
+        """Return c_k by quadrature."""
+        basis = np.polynomial.hermite_e.HermiteE([0.0] * k + [1.0])
+        return _expectation(lambda z: self._at(z) * float(basis(z))) / math.factorial(k)
+
+
+def _expectation(function: Callable[[float], float]) -> float:
+    """Return E function(Z) by adaptive quadrature split at 0, where activations have their kinks."""
+    from scipy.integrate import quad
+
+    def integrand(z: float) -> float:
+        return function(z) * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+
+    halves = ((-40.0, 0.0), (0.0, 40.0))
+    return float(
+        sum(quad(integrand, lo, hi, epsabs=1e-13, epsrel=1e-12, limit=400)[0] for lo, hi in halves)
+    )
 
 
 @dataclass(frozen=True)
@@ -112,6 +146,10 @@ class LeakyReLU(Activation):
         linear[1:2] = 1.0
         return self.slope * linear + (1.0 - self.slope) * relu
 
+    def second_moment(self) -> float:
+        """Return E σ(Z)² = (1 + slope²)/2."""
+        return 0.5 * (1.0 + self.slope**2)
+
 
 @dataclass(frozen=True)
 class ReLU(LeakyReLU):
@@ -144,6 +182,10 @@ class Tanh(Activation):
         """Return 1 - tanh² z."""
         return np.asarray(1 - np.tanh(z) ** 2)
 
+    def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
+        """Return c_0 … c_degree by quadrature; even ones are zero, exactly."""
+        return np.array([self._coefficient(k) if k % 2 else 0.0 for k in range(degree + 1)])
+
 
 @dataclass(frozen=True)
 class Erf(Activation):
@@ -168,6 +210,10 @@ class Erf(Activation):
             j = (k - 1) // 2
             c[k] = 2 / math.sqrt(math.pi) * (-1.0) ** j * 3.0 ** (-k / 2) / (math.factorial(j) * k)
         return c
+
+    def second_moment(self) -> float:
+        """Return E σ(Z)² = (2/π) asin(2/3)."""
+        return 2.0 / math.pi * math.asin(2.0 / 3.0)
 
 
 @dataclass(frozen=True)
@@ -207,6 +253,120 @@ class Softplus(Activation):
         return np.asarray(expit(z))
 
 
+@dataclass(frozen=True)
+class Hermite(Activation):
+    """σ(z) = Σ_k c_k He_k(z), with the probabilists' polynomials He_0 = 1, He_1 = z, He_2 = z² - 1, ….
+
+    Parameters
+    ----------
+    coefficients : sequence of float
+        c_0, c_1, …; not normalised: He_k has variance k!.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are none, or one is not a finite number.
+
+    Examples
+    --------
+    >>> import numpy as np, featcore as fc
+    >>> link = fc.Hermite([0, 1, 1 / np.sqrt(2)])  # z + (z² - 1)/√2
+    >>> round(link.second_moment(), 12)
+    2.0
+    """
+
+    coefficients: tuple[float, ...]
+    name: ClassVar[str] = "hermite"
+
+    def __init__(self, coefficients: Sequence[float]) -> None:
+        if not np.iterable(coefficients):
+            raise TypeError(
+                f"coefficients={coefficients!r} must be a sequence of numbers c_0, c_1, …"
+            )
+        values = tuple(real(f"coefficients[{k}]", c) for k, c in enumerate(coefficients))
+        if not values:
+            raise ValueError("coefficients is empty; pass c_0, c_1, …, for example [0, 1] for z")
+        object.__setattr__(self, "coefficients", values)
+
+    @property
+    def spec(self) -> Spec:
+        """The activation as the core takes it."""
+        return (self.name, 0.0, 0.0, self.coefficients)
+
+    def __call__(self, z: Array) -> Array:
+        """Return σ(z), elementwise."""
+        return self._series(np.asarray(self.coefficients), z)
+
+    def derivative(self, z: Array) -> Array:
+        """Return σ'(z) = Σ_k k c_k He_{k-1}(z), elementwise."""
+        return self._series(np.polynomial.hermite_e.hermeder(self.coefficients), z)
+
+    def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
+        """Return c_0 … c_degree: those given, then zeros."""
+        given = np.asarray(self.coefficients)[: degree + 1]
+        return np.pad(given, (0, degree + 1 - len(given)))
+
+    def second_moment(self) -> float:
+        """Return E σ(Z)² = Σ_k k! c_k²."""
+        return sum(math.factorial(k) * c**2 for k, c in enumerate(self.coefficients))
+
+    def centred(self) -> Activation:
+        """Return the same with c_0 = 0."""
+        return Hermite((0.0, *self.coefficients[1:])) if self.coefficients[0] else self
+
+    def __repr__(self) -> str:
+        return f"Hermite({list(self.coefficients)})"
+
+    @staticmethod
+    def _series(coefficients: NDArray[np.floating], z: Array) -> Array:
+        series = np.polynomial.hermite_e.hermeval(z, coefficients.astype(z.dtype))
+        return np.asarray(series + np.zeros_like(z))  # a constant has no shape of its own
+
+
+@dataclass(frozen=True)
+class Centred(Activation):
+    """σ(z) = inner(z) - E inner(Z), made by `Activation.centred`; σ' is that of `inner`."""
+
+    inner: Activation
+    offset: float = field(init=False, compare=False, repr=False)
+    name: ClassVar[str] = "centred"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "offset", self.inner.mean())
+
+    @property
+    def spec(self) -> Spec:
+        """The activation as the core takes it: that of `inner`, less the offset."""
+        name, slope, offset, coefficients = self.inner.spec
+        return (name, slope, offset + self.offset, coefficients)
+
+    @property
+    def kinked(self) -> bool:
+        """Whether σ' jumps at 0."""
+        return self.inner.kinked
+
+    def __call__(self, z: Array) -> Array:
+        """Return σ(z), elementwise."""
+        return np.asarray(self.inner(z) - z.dtype.type(self.offset))
+
+    def derivative(self, z: Array) -> Array:
+        """Return σ'(z), elementwise."""
+        return self.inner.derivative(z)
+
+    def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
+        """Return c_0 … c_degree: those of `inner`, with c_0 = 0."""
+        c = self.inner.hermite_coefficients(degree)
+        c[0] = 0.0
+        return c
+
+    def second_moment(self) -> float:
+        """Return E σ(Z)², the variance of inner(Z)."""
+        return self.inner.second_moment() - self.offset**2
+
+    def __repr__(self) -> str:
+        return f"Centred({self.inner!r})"
+
+
 _BY_NAME: dict[str, Activation] = {
     sigma.name: sigma for sigma in (ReLU(), Tanh(), Erf(), GELU(), Softplus())
 }
@@ -232,3 +392,22 @@ def get(activation: str | Activation) -> Activation:
             "or pass an object such as LeakyReLU(0.1)"
         )
     return _BY_NAME[activation]
+
+
+def describe(activation: Activation) -> dict[str, Any]:
+    """Return what names an activation in a file; `described` makes it again."""
+    if isinstance(activation, Centred):
+        return {"name": activation.name, "inner": describe(activation.inner)}
+    if isinstance(activation, Hermite):
+        return {"name": activation.name, "coefficients": list(activation.coefficients)}
+    return {"name": activation.name, "slope": activation.slope}
+
+
+def described(description: dict[str, Any]) -> Activation:
+    """Return the activation of a description."""
+    name = description["name"]
+    if name == Centred.name:
+        return Centred(described(description["inner"]))
+    if name == Hermite.name:
+        return Hermite(description["coefficients"])
+    return LeakyReLU(description["slope"]) if name == LeakyReLU.name else get(name)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcore import activations, observables
-from featcore.activations import LeakyReLU
 from featcore.dynamics.run import Events, Outcome, Rows, Run, State
 from featcore.network import TwoLayerNet
 from featcore.observables import Observable
@@ -39,9 +38,7 @@ def save(run: Run, path: str | Path) -> None:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "settings": json.dumps(dict(run.settings)),
-            "activation": json.dumps(
-                {"name": run.net.activation.name, "slope": run.net.activation.slope}
-            ),
+            "activation": json.dumps(activations.describe(run.net.activation)),
             "observables": json.dumps([_describe(o) for o in run.observed]),
             "has_events": int(run.found is not None),
         }
@@ -155,12 +152,7 @@ def _run(
     state: xr.Dataset,
     directions: xr.Dataset,
 ) -> Run:
-    sigma = json.loads(root.attrs["activation"])
-    activation = (
-        LeakyReLU(sigma["slope"])
-        if sigma["name"] == "leaky_relu"
-        else activations.get(sigma["name"])
-    )
+    activation = activations.described(json.loads(root.attrs["activation"]))
     settings = json.loads(root.attrs["settings"])
     observed = tuple(_restore(spec, directions) for spec in json.loads(root.attrs["observables"]))
     return Run(

@@ -2,7 +2,8 @@
 
 from featcore.dynamics.descent import descend
 from featcore.dynamics.flow import flow
-from featcore.dynamics.gradient import loss_and_grad
+from featcore.dynamics.gradient import features, loss_and_grad
+from featcore.dynamics.one_step import one_step
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Run, State
 
@@ -14,6 +15,8 @@ __all__ = [
     "Run",
     "State",
     "descend",
+    "features",
     "flow",
     "loss_and_grad",
+    "one_step",
 ]

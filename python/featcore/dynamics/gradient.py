@@ -1,4 +1,4 @@
-"""Outputs, and the objective with its gradient."""
+"""Outputs, features, and the objective with its gradient."""
 
 from __future__ import annotations
 
@@ -32,6 +32,47 @@ def outputs(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> N
         raise ValueError(f"x has shape {array.shape}; the network takes (n, {net.dim})")
     sigma = net.activation
     return core.outputs(net.W, net.a, sigma.name, sigma.slope, array, resolve_threads(num_threads))
+
+
+def features(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> NDArray[Any]:
+    """Return what the head sees: σ(<w_j, x_i>), shape (n, m).
+
+    Parameters
+    ----------
+    net : TwoLayerNet
+        Its W and σ, with `log_scale` absorbed; the head does not matter.
+    x : array_like, shape (n, d)
+        Samples, of the network's dtype (integers are taken); n may be 0.
+    num_threads : int, optional
+        Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+        Of the network's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x is not a finite real matrix of the network's dimension and dtype.
+    MemoryError
+        Before anything is computed, with the number, if the features do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, featcore as fc
+    >>> net = fc.TwoLayerNet([[1.0, 0.0], [0.0, 2.0]], [1.0, 1.0])
+    >>> fc.features(net, np.array([[3.0, 1.0], [1.0, 0.5]]))
+    array([[3., 2.],
+           [1., 1.]])
+    """
+    check_net(net)
+    net = net.absorbed()
+    array = float_array("x", x, ndim=2, dtype=net.dtype, allow_empty=True)
+    if array.shape[1] != net.dim:
+        raise ValueError(f"x has shape {array.shape}; the network takes (n, {net.dim})")
+    resolve_threads(num_threads)
+    return net.activation(array @ net.W.T)
 
 
 def _evaluable(net: TwoLayerNet) -> TwoLayerNet:
