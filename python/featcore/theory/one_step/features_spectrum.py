@@ -144,7 +144,7 @@ class _Line:
         """Return, for the k-th column, whether its k-th outlier lies further left."""
         point = self.point(log_distance)
         own, _ = gram(self.of, self.moved, point, self.matrix.shape[-1])
-        m, _ = coupled(self.of, self.moved, point, self.matrix)
+        m = coupled(self.matrix, coupling(self.of, self.moved, point)[0])
         values = np.linalg.eigvalsh(_singular_at_outliers(self.of, point, own, m))
         return np.asarray(np.diagonal(values, axis1=-2, axis2=-1) < 0)
 
@@ -152,8 +152,8 @@ class _Line:
         """Return <v, h_a(u)>/√n of the k-th outlier's vector, for the k-th column, where it is `out`."""
         point = self.point(log_distance)
         own, own_slope = gram(self.of, self.moved, point, self.matrix.shape[-1])
-        m, h_slope = coupled(self.of, self.moved, point, self.matrix)
-        h = coupling(self.of, self.moved, point)
+        h, h_slope = coupling(self.of, self.moved, point)
+        m = coupled(self.matrix, h)
         _, vectors = np.linalg.eigh(_singular_at_outliers(self.of, point, own, m))
         # the k-th vector of the k-th matrix
         y = np.swapaxes(np.diagonal(vectors, axis1=-3, axis2=-1), -1, -2)

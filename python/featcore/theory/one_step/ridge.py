@@ -345,7 +345,8 @@ def _by_spikes(of: Problem, point: FixedPoint, moved: Step, matrix: Array) -> tu
     """Return by how much spikes lower Q: pᵀ(G + S⁻¹)⁻¹p with S = qN M̃M̃ᵀ, which may be singular."""
     count = matrix.shape[-1]
     seen = _Seen.of(of, point, moved, count)
-    m, h_slope = coupled(of, moved, point, matrix)
+    h, h_slope = coupling(of, moved, point)
+    m = coupled(matrix, h)
     factor = np.sqrt(point.q * of.width)[..., None, None] * m
     inside = np.einsum("...ai,...a,...aj->...ij", factor, seen.g, factor) + np.eye(count)
     f = _solve(inside, np.einsum("...ai,...a->...i", factor, seen.p))
@@ -356,19 +357,18 @@ def _by_spikes(of: Problem, point: FixedPoint, moved: Step, matrix: Array) -> tu
     return value, slope
 
 
-def coupling(of: Problem, moved: Step, point: FixedPoint) -> Array:
-    """Return H_11 = lim uᵀ(F₀F₀ᵀ + λn)⁻¹F₀ξ, which is not 0 where β has a part along W₀ᵀa."""
+def coupling(of: Problem, moved: Step, point: FixedPoint) -> tuple[Array, Array]:
+    """Return H_11 = lim uᵀ(F₀F₀ᵀ + λn)⁻¹F₀ξ, not 0 where β has a part along W₀ᵀa, and its derivative."""
     if not of.full:
-        return np.zeros_like(point.kappa)
-    return np.asarray(-of.psi * np.sqrt(of.width) / moved.gradient_norm * (1.0 - point.u))
+        return np.zeros_like(point.kappa), np.zeros_like(point.kappa)
+    per = of.psi * np.sqrt(of.width) / moved.gradient_norm
+    return -per * (1.0 - point.u), per * point.u_slope
 
 
-def coupled(of: Problem, moved: Step, point: FixedPoint, matrix: Array) -> tuple[Array, Array]:
-    """Return M̃ = (I + MHᵀ)⁻¹M, where H is zero but for H_11, and the derivative of H_11 with respect to κ."""
-    h = coupling(of, moved, point)
+def coupled(matrix: Array, h: Array) -> Array:
+    """Return M̃ = (I + MHᵀ)⁻¹M, where H is zero but for H_11."""
     factor = (h / (1.0 + h * matrix[..., 1, 1]))[..., None, None]
-    m = matrix - factor * matrix[..., :, 1:2] * matrix[..., 1:2, :]
-    return m, -h / (1.0 - point.u) * point.u_slope
+    return np.asarray(matrix - factor * matrix[..., :, 1:2] * matrix[..., 1:2, :])
 
 
 def _solve(matrix: Array, right: Array) -> Array:
