@@ -11,7 +11,7 @@ from featcore._validation import integer
 from featcore.activations import Activation
 from featcore.data.index_models import Link
 from featcore.theory.one_step import spikes as spike_matrices
-from featcore.theory.one_step.expansions import expand, monomials, norms
+from featcore.theory.one_step.expansions import DEGREE, expand, norms
 from featcore.theory.one_step.fixed_point import FixedPoint, at_least_zero, positive, solve
 from featcore.theory.one_step.step import Problem, Step, problem, shaped, step
 
@@ -134,8 +134,8 @@ def errors(
     step_samples : array_like, optional
         Samples of the step's batch; n of them by default.
     order : int, optional
-        Keep only the first terms u, u², …, u^order of the Taylor series of what the step adds, as the paper does. By
-        default all of it.
+        Keep only the first terms u, u², …, u^order, at most 8, of the Taylor series of what the step adds, as the paper
+        does. By default all of it.
 
     Returns
     -------
@@ -198,8 +198,8 @@ def limit_errors(
 ) -> Errors:
     """Return the errors in the strict limit, where ℓ spikes are infinite and all others zero.
 
-    With infinite spikes u, u², …, u^ℓ are features without a penalty. If σ_* has a mean and c_2 ≠ 0, so is the
-    constant.
+    With infinite spikes u, u², …, u^ℓ are features without a penalty; with a constant mixed into them if σ_* has a mean
+    and c_2 ≠ 0 (`Step.tilt`).
 
     Parameters
     ----------
@@ -253,11 +253,8 @@ def limit_errors(
     point = solve(of.student.coefficients[1], of.student.nonlinear_square, of.phi, of.psi, lam)
     if not count:
         return _errors(of, point, lam)
-    degrees = list(range(1, count + 1))
-    if not (of.teacher.vanishes(0) or own.vanishes(2)):
-        degrees = [0, *degrees]
-    span = np.linalg.qr(monomials(degrees, count + 1).T)[0].T
-    return _errors(of, point, lam, _by_span(of, point, step(of, np.zeros(())), span))
+    moved = step(of, np.zeros(()))
+    return _errors(of, point, lam, _by_span(of, point, moved, count))
 
 
 def coefficients(of: Problem, moved: Step, order: int | None) -> Array:
@@ -269,9 +266,8 @@ def coefficients(of: Problem, moved: Step, order: int | None) -> Array:
             f"the features, which this theory expands in; keep c_1·step_size·|β|/√width below {STRONGEST:g}"
         )
     if order is not None:
-        return spike_matrices.taylor(
-            of.sigma, moved.strength, integer("order", order, least=1, most=20)
-        )
+        terms = integer("order", order, least=1, most=DEGREE)
+        return spike_matrices.taylor(of.sigma, moved.strength, moved.tilt, terms)
     if of.width.size and of.width.max() > WIDEST:
         raise ValueError(
             f"width={of.width.max():.3g} multiplies the errors of a quadrature, which is good up to {WIDEST:g}; pass "
@@ -334,11 +330,20 @@ class _Seen:
         return np.sum(self.p * y, axis=-1), slope
 
 
-def _by_span(of: Problem, point: FixedPoint, moved: Step, span: Array) -> tuple[Array, Array]:
-    """Return by how much free features lower Q: combinations of h_0(u), h_1(u), …, a row each."""
-    seen = _Seen.of(of, point, moved, span.shape[-1])
-    inside = np.einsum("ia,...a,ja->...ij", span, seen.g, span)
-    return seen.explained(_solve(inside, seen.p @ span.T) @ span)
+def _by_span(of: Problem, point: FixedPoint, moved: Step, count: int) -> tuple[Array, Array]:
+    """Return by how much features without a penalty lower Q: the directions of the first spikes."""
+    left = spike_matrices.directions(of.sigma, moved.tilt, count)
+    span = np.swapaxes(np.linalg.qr(np.swapaxes(left, -1, -2))[0], -1, -2)
+    seen = _Seen.of(of, point, moved, count + 1)
+    if of.full:
+        # the spike takes ξ from the initial features, of which β has a part: G_11 grows by H_11²/(qN)
+        h, h_slope = coupling(of, moved, point)
+        lost = h**2 / (point.q * of.width)
+        seen.g[..., 1] += lost
+        seen.g_slope[..., 1] += lost * (2.0 * h_slope / h - point.q_slope / point.q)
+    inside = np.einsum("...ia,...a,...ja->...ij", span, seen.g, span)
+    weights = _solve(inside, np.einsum("...ia,...a->...i", span, seen.p))
+    return seen.explained(np.einsum("...i,...ia->...a", weights, span))
 
 
 def _by_spikes(of: Problem, point: FixedPoint, moved: Step, matrix: Array) -> tuple[Array, Array]:

@@ -64,12 +64,54 @@ def finite(sigma: Activation, strength: Array, rescaling: Array) -> Array:
     return matrices[where.ravel()].reshape(*shape, DEGREE + 1, DEGREE + 1)
 
 
-def taylor(sigma: Activation, strength: Array, order: int) -> Array:
-    """Return M of the Taylor sum Σ_{1≤k≤order} c_k s^k u^k (ξ^k)ᵀ, shape (…, order + 1, order + 1)."""
+def taylor(sigma: Activation, strength: Array, tilt: Array, order: int) -> Array:
+    """Return M of the first terms of its series in s, Σ_{1≤k≤order} s^k v_k(u) (ξ^k)ᵀ.
+
+    Parameters
+    ----------
+    sigma : Activation
+    strength, tilt : ndarray of one shape
+        s and δ/s.
+    order : int
+
+    Returns
+    -------
+    ndarray, shape (…, order + 1, order + 1)
+    """
     degrees = list(range(1, order + 1))
-    rows = monomials(degrees, order + 1)
-    weights = expand(sigma, order).coefficients[1:] * strength[..., None] ** degrees
-    return np.asarray(np.einsum("...k,ka,kb->...ab", weights, rows, rows))
+    right = monomials(degrees, order + 1)
+    left = directions(sigma, tilt, order) * (strength[..., None] ** degrees)[..., None]
+    return np.asarray(np.einsum("...ka,kb->...ab", left, right))
+
+
+def directions(sigma: Activation, tilt: Array, order: int) -> Array:
+    """Return v_k(u) = E_z[σ⁽ᵏ⁾(z)(u + tz)^k]/k!, which is c_k u^k for a tilt t = δ/s of 0.
+
+    Parameters
+    ----------
+    sigma : Activation
+    tilt : ndarray of any shape
+        δ/s.
+    order : int
+        Of the last k; the first is 1.
+
+    Returns
+    -------
+    ndarray, shape (…, order, order + 1)
+        Coefficients on h_0(u), h_1(u), …, a row each k.
+    """
+    powers = monomials(list(range(order + 1)), order + 1)
+    tilted = bool(tilt.any())
+    c = expand(sigma, 2 * order if tilted else order).coefficients
+    found = np.zeros((*tilt.shape, order, order + 1))
+    for k in range(1, order + 1):
+        for j in range(k + 1 if tilted else 1):
+            # E[σ⁽ᵏ⁾(z) z^j], from the expansions of both
+            in_z = np.polynomial.hermite_e.poly2herme([0.0] * j + [1.0])
+            moment = sum(float(in_z[i]) * math.factorial(k + i) * c[k + i] for i in range(j + 1))
+            weight = math.comb(k, j) * moment / math.factorial(k)
+            found[..., k - 1, :] += weight * tilt[..., None] ** j * powers[k - j]
+    return found
 
 
 @functools.cache

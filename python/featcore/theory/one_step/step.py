@@ -106,6 +106,8 @@ class Step:
         s = c₁η|β|/√N: features become σ(X̃W₀ᵀ + s u ξᵀ) with u = X̃β/|β| and ξ = √N a.
     rescaling : ndarray
         δ = 2ηc₂c_{*,0}/√N: neuron j is lengthened by 1 + δξ_j if the teacher has a mean.
+    tilt : ndarray
+        δ/s, whatever η is: by how much the constant is mixed into the spikes.
     neglected : ndarray
         η²φ₁(E y²)(E σ'² - c₁²)/N, by which the rest of the gradient lengthens a neuron, relative and squared. The
         theory leaves it out, and its errors are off by a relative part of that.
@@ -116,6 +118,7 @@ class Step:
     initial_share: Array
     strength: Array
     rescaling: Array
+    tilt: Array
     neglected: Array
 
 
@@ -138,6 +141,7 @@ def step(of: Problem, step_size: Array) -> Step:
         initial_share=along / square,
         strength=c1 * norm * relative,
         rescaling=2.0 * c2 * mean * relative,
+        tilt=2.0 * c2 * mean / (c1 * norm),
         neglected=relative**2 * of.step_phi * energy * excess,
     )
 
