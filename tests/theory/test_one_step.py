@@ -564,7 +564,7 @@ def simulate(seed, activation, link, eta, residual, *, n, d, width, ridge, noise
 @pytest.mark.parametrize(("activation", "link", "eta", "residual", "bias", "first"), NETWORKS)
 def test_networks_have_these_errors(activation, link, eta, residual, bias, first):
     setting = {"n": 800, "d": 400, "width": 480, "ridge": 0.05, "noise": 0.3}
-    seeds = range(first, first + 14)
+    seeds = range(first, first + 24)
     runs = np.array([simulate(seed, activation, link, eta, residual, **setting) for seed in seeds])
     known = fc.data.link(link).second_moment() + setting["noise"] ** 2
     # by their means over all seeds, were y² as it is expected
