@@ -61,8 +61,8 @@ def student(activation: str | Activation) -> Activation:
     found = expand(sigma)
     if not found.vanishes(0):
         raise ValueError(
-            f"activation={sigma!r} has the mean c_0 = {found.coefficients[0]:.6g} on Gaussian inputs, and the theory "
-            "needs 0: pass activation.centred(), and give the network the same"
+            f"activation={sigma!r} has the mean c_0 = {found.coefficients[0]:.6g} on Gaussian inputs, and the "
+            "theory needs 0: pass activation.centred(), and give the network the same"
         )
     if found.vanishes(1):
         raise ValueError(

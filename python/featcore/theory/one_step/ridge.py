@@ -262,16 +262,16 @@ def coefficients(of: Problem, moved: Step, order: int | None) -> Array:
     largest = np.abs(moved.strength).max(initial=0.0)
     if largest > STRONGEST:
         raise ValueError(
-            f"step_size gives |s| = {largest:.3g}, above {STRONGEST:g}: the step is no longer a small change of "
-            f"the features, which this theory expands in; keep c_1·step_size·|β|/√width below {STRONGEST:g}"
+            f"step_size gives |s| = {largest:.3g}, above {STRONGEST:g}: the step is no longer a small change of the "
+            f"features, which this theory expands in; keep c_1·step_size·|β|/√width below {STRONGEST:g}"
         )
     if order is not None:
         terms = integer("order", order, least=1, most=DEGREE)
         return spike_matrices.taylor(of.sigma, moved.strength, moved.tilt, terms)
     if of.width.size and of.width.max() > WIDEST:
         raise ValueError(
-            f"width={of.width.max():.3g} multiplies the errors of a quadrature, which is good up to {WIDEST:g}; pass "
-            "order, or use limit_errors"
+            f"width={of.width.max():.3g} multiplies the errors of a quadrature, which is good up to {WIDEST:g}; "
+            "pass order, or use limit_errors"
         )
     return spike_matrices.finite(of.sigma, moved.strength, moved.rescaling)
 

@@ -82,8 +82,8 @@ def shaped(of: Problem, **others: Array) -> tuple[Problem, tuple[Array, ...]]:
     except ValueError:
         shapes = ", ".join(f"{name} has shape {value.shape}" for name, value in others.items())
         raise ValueError(
-            f"{shapes} and the sizes have {of.phi.shape}; these do not broadcast: give each an axis of its own, such "
-            "as step_size[:, None]"
+            f"{shapes} and the sizes have {of.phi.shape}; these do not broadcast: give each an axis of its own, "
+            "such as step_size[:, None]"
         ) from None
     phi, psi, width, noise_square, step_phi, *rest = arrays
     of = replace(of, phi=phi, psi=psi, width=width, noise_square=noise_square, step_phi=step_phi)
