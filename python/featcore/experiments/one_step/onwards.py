@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import featcore as fc
 from featcore.experiments.claims import Claim
-from featcore.experiments.one_step.networks import QUADRATIC, RELU, Case, band, start
+from featcore.experiments.one_step.networks import QUADRATIC, Case, band, start
 from featcore.experiments.one_step.settings import Settings
 from featcore.experiments.part import Part, child, judged
 from featcore.experiments.protocol import Figure, Progress
@@ -19,7 +19,7 @@ from featcore.experiments.protocol import Figure, Progress
 if TYPE_CHECKING:
     import matplotlib.figure
 
-CASE = Case(RELU, QUADRATIC, n=800, d=200, width=280, ridge=0.05, noise=0.3)
+CASE = Case(fc.Tanh(), QUADRATIC, n=800, d=200, width=280, ridge=0.05, noise=0.3)
 ALPHAS = (None, 0.2, 0.4)
 ALPHA_STRONG = 0.4
 STEPS, SIZE = 300, 0.02
@@ -93,7 +93,7 @@ def measure(
                 "Training goes on from the step",
                 "Mean squared error on new samples (solid) and on those of ridge regression (dotted), along "
                 "gradient descent of both layers, from networks whose head ridge regression has fitted: without a "
-                f"step, and after steps of n^α. d = 200, n = 800, N = 280; means over {len(few)} seeds, with three "
+                f"step, and after steps of n^α. tanh, d = 200, n = 800, N = 280; means over {len(few)} seeds, with three "
                 "standard errors of the former.",
                 functools.partial(
                     _draw, np.asarray(steps), test, found[..., splits.index("train")]
