@@ -136,11 +136,11 @@ def controlled(runs: Array, energy: float) -> Array:
 
     Labels have heavy tails, and with them errors. What a linear fit over seeds explains by mean y² of the two batches
     is taken out. Values are spread so that their standard error is that of the fit's constant, with the
-    freedom that it has used up; fewer than six seeds are left as they are.
+    freedom that it has used up; fewer than ten networks are left as they are.
     """
     seeds = len(runs)
     values = runs[..., :3]
-    if seeds < 6:
+    if seeds < 10:
         return values
     shape = values.shape
     controls = runs[..., 3:].reshape(seeds, -1, 2)[:, 0]  # the same for all steps and ridges

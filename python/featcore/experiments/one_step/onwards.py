@@ -19,10 +19,10 @@ from featcore.experiments.protocol import Figure, Progress
 if TYPE_CHECKING:
     import matplotlib.figure
 
-CASE = Case(fc.Tanh(), QUADRATIC, n=800, d=200, width=280, ridge=0.05, noise=0.3)
+CASE = Case(fc.Tanh(), QUADRATIC, n=400, d=100, width=140, ridge=0.05, noise=0.3)
 ALPHAS = (None, 0.2, 0.4)
 ALPHA_STRONG = 0.4
-STEPS, SIZE = 300, 0.02
+STEPS, SIZE, TEST = 200, 0.03, 1000
 
 
 def claims(settings: Settings) -> list[Claim]:
@@ -33,7 +33,7 @@ def claims(settings: Settings) -> list[Claim]:
             sentence=f"Before descent begins, the test error after a step of n^{ALPHA_STRONG:g} over that of random "
             "features.",
             source="derived",
-            reference="docs/derivations.md, one gradient step; 0.06 allowed for d = 200",
+            reference="docs/derivations.md, one gradient step; 0.06 allowed for d = 100",
             predicted=float(CASE.predicted(ALPHA_STRONG).test_error / CASE.random().test_error),
             relation="equal",
             bias=0.06,
@@ -52,7 +52,7 @@ def measure(
     progress.stage("descent after the step", len(few))
     rows = []
     for seed in few:
-        drawn = start(CASE, child(seed, 8), settings.test_samples)
+        drawn = start(CASE, child(seed, 8), TEST)
         nets = []
         for alpha in ALPHAS:
             net = drawn.stepped(0.0 if alpha is None else float(CASE.n) ** alpha)
@@ -93,8 +93,8 @@ def measure(
                 "Training goes on from the step",
                 "Mean squared error on new samples (solid) and on those of ridge regression (dotted), along "
                 "gradient descent of both layers, from networks whose head ridge regression has fitted: without a "
-                f"step, and after steps of n^α. tanh, d = 200, n = 800, N = 280; means over {len(few)} seeds, with three "
-                "standard errors of the former.",
+                f"step, and after steps of n^α. tanh, d = 100, n = 400, N = 140; means over {len(few)} seeds, with "
+                "three standard errors of the former.",
                 functools.partial(
                     _draw, np.asarray(steps), test, found[..., splits.index("train")]
                 ),
