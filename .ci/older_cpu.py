@@ -19,7 +19,7 @@ import featcore
 from featcore import _core_{isa} as core
 print("loaded", flush=True)
 core.loss_and_grad(
-    np.ones((9, 9)), np.ones(9), "relu", 0.0, (np.ones((9, 9)), np.ones(9), None, None),
+    np.ones((9, 9)), np.ones(9), ("relu", 0.0, 0.0, ()), (np.ones((9, 9)), np.ones(9), None, None),
     "logistic", True, 0.0, 0.0, 1,
 )
 """

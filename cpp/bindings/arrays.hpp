@@ -2,10 +2,12 @@
 // could see it; here nothing is converted, and shapes are checked once more.
 #pragma once
 
+#include <cmath>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "featcore/activation.hpp"
 #include "featcore/types.hpp"
 #include "pybind11.hpp"
 
@@ -38,6 +40,36 @@ NetworkView<T> network_view(const Array<T>& W, const Array<T>& a) {
   require(W.ndim() == 2 && W.shape(0) > 0 && W.shape(1) > 0, "W must be a non-empty matrix");
   return {W.shape(0), W.shape(1), W.data(), vector_data(a, W.shape(0), "a")};
 }
+
+// A tuple (name, slope, offset, Hermite coefficients), and the memory that the activation points
+// to.
+class ActivationSpec {
+ public:
+  explicit ActivationSpec(const py::tuple& spec) {
+    require(spec.size() == 4, "an activation is (name, slope, offset, coefficients)");
+    const auto name = spec[0].cast<std::string>();
+    const double slope = spec[1].cast<double>();
+    const double offset = spec[2].cast<double>();
+    coefficients_ = spec[3].cast<std::vector<double>>();
+    for (const double number : coefficients_)
+      require(std::isfinite(number), "the coefficients of an activation must be finite");
+    require(std::isfinite(slope) && std::isfinite(offset),
+            "slope and offset of an activation must be finite");
+    sigma_ = name == "hermite" ? hermite_activation(coefficients_.data(),
+                                                    static_cast<Index>(coefficients_.size()))
+                               : activation_by_name(name, slope);
+    sigma_.offset = offset;
+  }
+  ActivationSpec(const ActivationSpec&) = delete;
+  ActivationSpec& operator=(const ActivationSpec&) = delete;
+  ~ActivationSpec() = default;
+
+  Activation sigma() const { return sigma_; }
+
+ private:
+  std::vector<double> coefficients_;
+  Activation sigma_;
+};
 
 // The caller's list with its items as tuples, in a list of our own: a callback that changes the
 // caller's cannot take the arrays away while they are read.

@@ -42,7 +42,7 @@ py::dict state_dict(FormState<T>&& state) {
 }
 
 template <class T>
-py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
+py::tuple descend_in_place(Array<T> W, Array<T> a, const py::tuple& activation,
                            const py::list& splits, const py::tuple& objective,
                            const Array<double>& balance, const py::tuple& options,
                            const Array<std::int64_t>& schedule, const py::list& column_list,
@@ -52,7 +52,8 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
   const NetworkView<T> net = network_view(W, a);
   T* W_out = W.mutable_data();
   T* a_out = a.mutable_data();
-  const Activation sigma = activation_by_name(activation, slope);
+  const ActivationSpec given(activation);
+  const Activation sigma = given.sigma();
   const py::list held_splits = held(splits);
   const py::list held_columns = held(column_list);
   const std::vector<SplitView<T>> views = split_views<T>(held_splits, net.d);
@@ -163,7 +164,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const std::string& activation
 template <class T>
 void define(py::module_& m) {
   m.def("descend", &descend_in_place<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
-        py::arg("activation"), py::arg("slope"), py::arg("splits"), py::arg("objective"),
+        py::arg("activation"), py::arg("splits"), py::arg("objective"),
         py::arg("balance").noconvert(), py::arg("options"), py::arg("schedule").noconvert(),
         py::arg("columns"), py::arg("steps").noconvert(), py::arg("on_row"), py::arg("progress"),
         py::arg("num_threads"), py::arg("form") = "primal", py::arg("state") = py::dict(),

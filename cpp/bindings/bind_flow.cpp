@@ -326,14 +326,15 @@ py::dict run_flow(const Setting<T>& setting, const AnyStepper<T>& kind, Recorder
 }
 
 template <class T>
-py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, double slope,
-                       const py::list& splits, const py::tuple& objective,
-                       const Array<double>& balance, const std::string& method,
-                       const py::tuple& options, const Array<double>& times,
-                       const py::list& column_list, const py::object& state, py::object on_row,
-                       py::object progress, int num_threads, const std::string& form, double memory,
+py::dict flow_in_place(Array<T> W, Array<T> a, const py::tuple& activation, const py::list& splits,
+                       const py::tuple& objective, const Array<double>& balance,
+                       const std::string& method, const py::tuple& options,
+                       const Array<double>& times, const py::list& column_list,
+                       const py::object& state, py::object on_row, py::object progress,
+                       int num_threads, const std::string& form, double memory,
                        const py::object& scales) {
   const NetworkView<T> net = network_view(W, a);
+  const ActivationSpec given(activation);
   const py::list held_splits = held(splits);
   const py::list held_columns = held(column_list);
   require(options.size() == 12, "options have the wrong size");
@@ -355,7 +356,7 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
     sizes = vector_data(py::reinterpret_borrow<Array<double>>(pair[1]), net.m, "sizes");
   }
   Setting<T> setting{net,
-                     activation_by_name(activation, slope),
+                     given.sigma(),
                      split_views<T>(held_splits, net.d),
                      spec,
                      vector_data(balance, net.m, "balance"),
@@ -414,7 +415,7 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const std::string& activation, do
 template <class T>
 void define(py::module_& m) {
   m.def("flow", &flow_in_place<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
-        py::arg("activation"), py::arg("slope"), py::arg("splits"), py::arg("objective"),
+        py::arg("activation"), py::arg("splits"), py::arg("objective"),
         py::arg("balance").noconvert(), py::arg("method"), py::arg("options"),
         py::arg("times").noconvert(), py::arg("columns"), py::arg("state"), py::arg("on_row"),
         py::arg("progress"), py::arg("num_threads"), py::arg("form") = "primal",

@@ -1,9 +1,12 @@
-// Outputs, and the objective with its gradient, of one network on one split.
+// Outputs, features, the objective with its gradient, and one step, of one network on one split.
 #include <new>
 #include <sstream>
+#include <string>
 
 #include "arrays.hpp"
+#include "featcore/features.hpp"
 #include "featcore/gradient.hpp"
+#include "featcore/second_moments.hpp"
 #include "instances.hpp"
 #include "watch.hpp"
 
@@ -11,18 +14,25 @@ namespace featcore::bindings {
 
 namespace {
 
-// What is taken beyond the arrays that come and go, at most, in bytes.
+// What a call takes beyond the arrays that come and go, at most, and for which shape.
+struct Needs {
+  double bytes = 0;
+  std::string shape;
+};
+
 template <class T>
-double memory(const NetworkView<T>& net, Index n) {
+Needs needs(const NetworkView<T>& net, Index n) {
   constexpr double kTiles = 64.0 * 1024 * 1024;
   const double m = static_cast<double>(net.m);
-  return kTiles + static_cast<double>(n) * m / 8 + 2 * sizeof(T) * m * static_cast<double>(net.d);
+  return {
+      kTiles + static_cast<double>(n) * m / 8 + 2 * sizeof(T) * m * static_cast<double>(net.d),
+      "n=" + std::to_string(n) + ", d=" + std::to_string(net.d) + ", m=" + std::to_string(net.m)};
 }
 
 // Runs `body(team)` without the GIL; a signal that arrives meanwhile is raised here, and so is what
-// did not fit.
-template <class T, class Body>
-void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& body) {
+// did not fit. `work` in flops.
+template <class Body>
+void without_gil(int num_threads, double work, const Needs& needs, Body&& body) {
   PythonMonitor monitor{py::none()};
   bool stopped = false;
   bool fits = true;
@@ -31,7 +41,7 @@ void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& bod
     const py::gil_scoped_release release;
     const DefaultFloats floats;
     try {
-      Team(num_threads, monitor).for_work(kernel_flops(n, net.d, net.m)).together(body);
+      Team(num_threads, monitor).for_work(work).together(body);
     } catch (const Stopped&) {
       stopped = true;
     } catch (const std::bad_alloc&) {
@@ -41,9 +51,8 @@ void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& bod
   if (!fits) {
     std::ostringstream text;
     text.precision(3);
-    text << "this needs up to " << memory(net, n) / (1 << 30) << " GiB beyond its data (n=" << n
-         << ", d=" << net.d << ", m=" << net.m << "), more than can be had; use fewer samples or "
-         << "neurons, or float32";
+    text << "this needs up to " << needs.bytes / (1 << 30) << " GiB beyond its data ("
+         << needs.shape << "), more than can be had; use fewer samples or neurons, or float32";
     py::set_error(PyExc_MemoryError, text.str().c_str());
     throw py::error_already_set();
   }
@@ -54,8 +63,13 @@ void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& bod
   }
 }
 
+template <class T, class Body>
+void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& body) {
+  without_gil(num_threads, kernel_flops(n, net.d, net.m), needs(net, n), body);
+}
+
 template <class T>
-Array<T> outputs(const Array<T>& W, const Array<T>& a, const std::string& activation, double slope,
+Array<T> outputs(const Array<T>& W, const Array<T>& a, const py::tuple& activation,
                  const Array<T>& x, int num_threads) {
   const NetworkView<T> net = network_view(W, a);
   require(x.ndim() == 2 && x.shape(1) == net.d, "x has the wrong shape");
@@ -63,7 +77,8 @@ Array<T> outputs(const Array<T>& W, const Array<T>& a, const std::string& activa
   T* out = f.mutable_data();
   const Index n = x.shape(0);
   const T* samples = x.data();
-  const Activation sigma = activation_by_name(activation, slope);
+  const ActivationSpec given(activation);
+  const Activation sigma = given.sigma();
   if (n == 0) return f;
   without_gil(num_threads, net, n,
               [&](const Team& team) { network_outputs(net, sigma, n, samples, team, out); });
@@ -71,13 +86,14 @@ Array<T> outputs(const Array<T>& W, const Array<T>& a, const std::string& activa
 }
 
 template <class T>
-py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string& activation,
-                        double slope, const py::tuple& split, const std::string& loss, bool mean,
+py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const py::tuple& activation,
+                        const py::tuple& split, const std::string& loss, bool mean,
                         double weight_decay, double output_penalty, int num_threads) {
   const NetworkView<T> net = network_view(W, a);
   const SplitView<T> view = split_view<T>(split, net.d);
   const Objective<T> objective({loss_by_name(loss), mean, weight_decay, output_penalty}, view);
-  const Activation sigma = activation_by_name(activation, slope);
+  const ActivationSpec given(activation);
+  const Activation sigma = given.sigma();
   Array<T> grad_W({net.m, net.d});
   Array<T> grad_a(net.m);
   T* gW = grad_W.mutable_data();
@@ -90,11 +106,65 @@ py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const std::string&
 }
 
 template <class T>
+Array<T> features(const Array<T>& W, const Array<T>& a, const py::tuple& activation,
+                  const Array<T>& x, int num_threads) {
+  const NetworkView<T> net = network_view(W, a);
+  require(x.ndim() == 2 && x.shape(1) == net.d, "x has the wrong shape");
+  const Index n = x.shape(0);
+  const ActivationSpec given(activation);
+  Array<T> F({n, net.m});
+  if (n == 0) return F;
+  T* out = F.mutable_data();
+  const T* samples = x.data();
+  without_gil(num_threads, net, n, [&](const Team& team) {
+    network_features(net, given.sigma(), n, samples, team, out);
+  });
+  return F;
+}
+
+template <class T>
+Array<T> one_step(const Array<T>& W, const Array<T>& a, const py::tuple& activation,
+                  const py::tuple& split, bool full, double step_size, int num_threads) {
+  const NetworkView<T> net = network_view(W, a);
+  const SplitView<T> view = split_view<T>(split, net.d);
+  const ActivationSpec given(activation);
+  Array<T> after({net.m, net.d});
+  T* out = after.mutable_data();
+  without_gil(num_threads, net, view.n, [&](const Team& team) {
+    first_layer_step(net, given.sigma(), view, full, step_size, team, out);
+  });
+  return after;
+}
+
+template <class T>
+Array<double> moments(const Array<T>& F, bool of_columns, int num_threads) {
+  require(F.ndim() == 2 && F.size() > 0, "F must be a non-empty matrix");
+  const Index n = F.shape(0);
+  const Index m = F.shape(1);
+  const Index size = of_columns ? m : n;
+  Array<double> G({size, size});
+  double* out = G.mutable_data();
+  const T* features = F.data();
+  const double entries = static_cast<double>(size) * static_cast<double>(size);
+  without_gil(num_threads, entries * static_cast<double>(of_columns ? n : m),
+              {sizeof(double) * entries, "n=" + std::to_string(n) + ", m=" + std::to_string(m)},
+              [&](const Team& team) { second_moments(n, m, features, of_columns, team, out); });
+  return G;
+}
+
+template <class T>
 void define(py::module_& m) {
   m.def("outputs", &outputs<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
-        py::arg("activation"), py::arg("slope"), py::arg("x").noconvert(), py::arg("num_threads"));
+        py::arg("activation"), py::arg("x").noconvert(), py::arg("num_threads"));
+  m.def("features", &features<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
+        py::arg("activation"), py::arg("x").noconvert(), py::arg("num_threads"));
+  m.def("one_step", &one_step<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
+        py::arg("activation"), py::arg("split"), py::arg("full"), py::arg("step_size"),
+        py::arg("num_threads"));
+  m.def("second_moments", &moments<T>, py::arg("F").noconvert(), py::arg("of_columns"),
+        py::arg("num_threads"));
   m.def("loss_and_grad", &loss_and_grad<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
-        py::arg("activation"), py::arg("slope"), py::arg("split"), py::arg("loss"), py::arg("mean"),
+        py::arg("activation"), py::arg("split"), py::arg("loss"), py::arg("mean"),
         py::arg("weight_decay"), py::arg("output_penalty"), py::arg("num_threads"));
 }
 

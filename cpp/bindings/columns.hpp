@@ -42,7 +42,7 @@ std::vector<Column> columns(const py::list& list, const NetworkView<T>& net,
     Column column;
     column.request.name = spec[0].cast<std::string>();
     const ObservableEntry<T>& entry = find_observable<T>(column.request.name);
-    require(!entry.needs_signs || activation.homogeneous(),
+    require(!entry.needs_signs || activation.by_sign(),
             column.request.name + " needs a homogeneous activation");
     const py::object directions = spec[1];
     if (!directions.is_none()) {

@@ -8,6 +8,8 @@ __version__: str
 
 _Float = NDArray[np.float64] | NDArray[np.float32]
 _Split = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]
+# (name, slope, offset, Hermite coefficients)
+_Activation = tuple[str, float, float, tuple[float, ...]]
 # (row, position, W, a, exponents)
 _OnRow = Callable[[int, int, NDArray[Any], NDArray[Any], NDArray[np.int64] | None], None]
 _Column = tuple[str, NDArray[np.float64] | None, int, bool, list[int], NDArray[np.float64]]
@@ -18,13 +20,25 @@ def fma_rate(dtype: str, num_threads: int, seconds: float) -> float: ...
 def observables() -> list[tuple[str, str, bool, bool]]: ...
 def balance(W: _Float, a: _Float) -> NDArray[np.float64]: ...
 def outputs(
-    W: _Float, a: _Float, activation: str, slope: float, x: _Float, num_threads: int
+    W: _Float, a: _Float, activation: _Activation, x: _Float, num_threads: int
 ) -> NDArray[Any]: ...
+def features(
+    W: _Float, a: _Float, activation: _Activation, x: _Float, num_threads: int
+) -> NDArray[Any]: ...
+def one_step(
+    W: _Float,
+    a: _Float,
+    activation: _Activation,
+    split: _Split,
+    full: bool,
+    step_size: float,
+    num_threads: int,
+) -> NDArray[Any]: ...
+def second_moments(F: _Float, of_columns: bool, num_threads: int) -> NDArray[np.float64]: ...
 def loss_and_grad(
     W: _Float,
     a: _Float,
-    activation: str,
-    slope: float,
+    activation: _Activation,
     split: _Split,
     loss: str,
     mean: bool,
@@ -35,8 +49,7 @@ def loss_and_grad(
 def descend(
     W: _Float,
     a: _Float,
-    activation: str,
-    slope: float,
+    activation: _Activation,
     splits: list[_Split],
     objective: tuple[str, bool, float, float],
     balance: NDArray[np.float64],
@@ -55,8 +68,7 @@ def descend(
 def flow(
     W: _Float,
     a: _Float,
-    activation: str,
-    slope: float,
+    activation: _Activation,
     splits: list[_Split],
     objective: tuple[str, bool, float, float],
     balance: NDArray[np.float64],

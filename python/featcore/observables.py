@@ -288,8 +288,7 @@ def evaluate(
         *_, error, _ = core.descend(
             net.W.copy(),
             net.a.copy(),
-            net.activation.name,
-            net.activation.slope,
+            net.activation.spec,
             [(data.x, data.y, data.clean_y, data.weights)],
             (loss.name, True, 0.0, 0.0),
             balance(net),
@@ -317,8 +316,7 @@ def _evaluate_scaled(
     result = core.flow(
         net.W.copy(),
         net.a.copy(),
-        net.activation.name,
-        net.activation.slope,
+        net.activation.spec,
         [(data.x, data.y, data.clean_y, data.weights)],
         (loss.name, True, 0.0, 0.0),
         balance(net),

@@ -315,7 +315,7 @@ def test_any_number_of_threads_is_survived(num_threads):
         from featcore._dispatch import core
         rng = np.random.default_rng(0)
         W, x = rng.standard_normal((300, 40)), rng.standard_normal((2000, 40))
-        args = (W, np.ones(300), "tanh", 0.0, x)
+        args = (W, np.ones(300), ("tanh", 0.0, 0.0, ()), x)
         assert (core.outputs(*args, {num_threads}) == core.outputs(*args, 1)).all()
     """
     run(code)
@@ -334,7 +334,7 @@ def test_a_callback_cannot_pull_the_arrays_away():
             columns.clear(), splits.clear(), gc.collect()
             return None
         status, *_ = core.descend(
-            np.full((m, d), 1e-3), np.ones(m), "relu", 0.0, splits, ("logistic", True, 0.0, 0.0),
+            np.full((m, d), 1e-3), np.ones(m), ("relu", 0.0, 0.0, ()), splits, ("logistic", True, 0.0, 0.0),
             np.zeros(m), (1e-3, 0, 10, 1.0, 1.0, -np.inf, -np.inf, np.inf), np.arange(11), columns,
             np.zeros(12, np.int64), on_row, None, 1)
         assert status == "reached_end", status

@@ -28,8 +28,7 @@ def descend(case, step_size, steps, rates, num_threads=1, columns=()):
     status, *_ = core.descend(
         W,
         a,
-        net.activation.name,
-        net.activation.slope,
+        net.activation.spec,
         [(data.x, data.y, data.clean_y, data.weights)],
         objective,
         observables.balance(net),

@@ -1,4 +1,4 @@
-// The objective of a network on one split, and its gradient.
+// The objective of a network on one split, its gradient, and one step along it.
 #pragma once
 
 #include <vector>
@@ -16,7 +16,7 @@ double loss_and_gradient(const NetworkView<T>& net, Activation activation,
   constexpr Index kPanel = PanelShape<T>::kPanel;
   const SplitView<T>& split = objective.split();
   const ObjectiveSpec& spec = objective.spec();
-  Kernel<T> kernel(split.n, split.d, net.m, split.x, activation, activation.homogeneous());
+  Kernel<T> kernel(split.n, split.d, net.m, split.x, activation, activation.by_sign());
   const Panels<T> panels(net, team);
   Buffer<T> sums(panels.W.size());
   std::vector<T> f(static_cast<std::size_t>(split.n));
@@ -38,6 +38,36 @@ double loss_and_gradient(const NetworkView<T>& net, Activation activation,
   double value = objective.loss(f.data(), team) + objective.output_penalty(f.data());
   if (spec.weight_decay != 0) value += 0.5 * spec.weight_decay * parameter_norm_squared(net);
   return value;
+}
+
+// W + eta G, (m, d), with G_j = sum_i p_i r_i a_j sigma'(z_ij) x_i, p_i = weight_i / sum of
+// weights, and r_i = y_i - f_i, or y_i unless `full`: a step of the squared loss, or of its first
+// order in a.
+template <class T>
+void first_layer_step(const NetworkView<T>& net, Activation activation, const SplitView<T>& split,
+                      bool full, double step_size, const Team& team, T* out) {
+  const DefaultFloats floats;
+  constexpr Index kPanel = PanelShape<T>::kPanel;
+  const Objective<T> objective({Loss::squared, true, 0, 0}, split);
+  Kernel<T> kernel(split.n, split.d, net.m, split.x, activation, activation.by_sign());
+  kernel.allow_copy();
+  const Panels<T> panels(net, team);
+  Buffer<T> sums(panels.W.size());
+  std::vector<T> f(static_cast<std::size_t>(split.n));
+  std::vector<T> r(f.size());
+  // Where the sign of z says sigma', the sums need outputs to have been made.
+  if (full || activation.by_sign()) kernel.outputs(panels, team, f.data());
+  if (!full) std::fill(f.begin(), f.end(), T(0));
+  objective.residuals(0, split.n, f.data(), r.data());
+  const T eta = static_cast<T>(step_size);
+  kernel.gradient_sums(panels, r.data(), team, sums.data(), [&](Index p, T* h, const T*) {
+    const T* w = panels.W.data() + p * panels.shape.stride();
+    const T* a = panels.a.data() + p * kPanel;
+    for (Index k = 0; k < net.d; ++k)
+      for (Index l = 0; l < kPanel; ++l)
+        h[k * kPanel + l] = w[k * kPanel + l] + eta * (a[l] * h[k * kPanel + l]);
+  });
+  Panels<T>::rows(panels.shape, sums.data(), team, out);
 }
 
 // f on the rows of x, (n, d).

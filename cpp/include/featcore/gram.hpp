@@ -31,7 +31,7 @@ class GramForm final : public SpanForm<T> {
         n_(splits[0].n),
         activation_(activation),
         gram_(static_cast<std::size_t>(n_ * n_)),
-        kernel_(n_, n_, start.m, gram_.data(), activation, activation.homogeneous()),
+        kernel_(n_, n_, start.m, gram_.data(), activation, activation.by_sign()),
         f_(static_cast<std::size_t>(n_)) {
     row_gram(n_, splits[0].x, start.d, team, gram_.data());
     const auto panels = [&](const char* name) {
@@ -100,7 +100,7 @@ class GramForm final : public SpanForm<T> {
     return f_.data();
   }
   const Signs<T>* train_signs(const Team& team) const override {
-    return activation_.homogeneous() ? &kernel_.signs(team) : nullptr;
+    return activation_.by_sign() ? &kernel_.signs(team) : nullptr;
   }
   const Panels<T>& coefficients() override { return now_.C; }
   const Panels<T>& products() override { return now_.Z; }
@@ -128,7 +128,7 @@ class GramForm final : public SpanForm<T> {
   void weigh(const T* r, Index p, const T* z, T* b, const Team& team) const {
     using S = Simd<T>;
     constexpr Index kPanel = PanelShape<T>::kPanel;
-    if (activation_.homogeneous()) {
+    if (activation_.by_sign()) {
       const auto* words = kernel_.signs(team).panel(p);
       const T slope = static_cast<T>(activation_.slope);
       for (Index i = 0; i < n_; ++i) {

@@ -21,13 +21,15 @@ void pack_inputs(const T* x, Index samples, Index d, T* out) {
   });
 }
 
-// The tiles of one set of samples: packed once where memory does not matter, else each time.
+// The tiles of one set of samples: packed once where memory does not matter, or where a copy of
+// them was allowed for; else each time.
 template <class T>
 class PackedInputs {
  public:
   PackedInputs() = default;
-  PackedInputs(const T* x, Index d, const Cut& tiles, const Team& team) : x_(x), d_(d) {
-    if (tiles.count * d > kBudget) return;
+  PackedInputs(const T* x, Index d, const Cut& tiles, bool whatever, const Team& team)
+      : x_(x), d_(d) {
+    if (!whatever && tiles.count * d > kBudget) return;
     packed_ = Buffer<T>(tiles.count * d);
     team.for_each(tiles.pieces(), [&](Index s, const Worker&) {
       const Index first = tiles.begin(s);

@@ -38,7 +38,7 @@ class Kernel {
         activation_(activation),
         keep_signs_(keep_signs),
         cut_(n, d, m) {
-    if (activation.homogeneous() && Arcs<T>::pays(n, d, m) && Arcs<T>::orders(n, x))
+    if (activation.by_sign() && Arcs<T>::pays(n, d, m) && Arcs<T>::orders(n, x))
       arcs_ = std::make_unique<Arcs<T>>(n, m, x, activation.slope);
     else
       meet_every_pair();
@@ -59,6 +59,9 @@ class Kernel {
     base_ = z;
   }
 
+  // Sums may lay out a copy of the samples, however large.
+  void allow_copy() { may_copy_ = true; }
+
   // Outputs are summed in the memory of `other` from now on: not while that one's are begun.
   void share_memory(const Kernel& other) { partial_outputs_ = other.partial_outputs_; }
 
@@ -76,10 +79,16 @@ class Kernel {
   void outputs(const Panels<T>& net, const Team& whole_team, T* f, After&& after) {
     const Team team = whole_team.for_work(flops());
     meet(net, team, f);
-    if (arcs_)
-      for_blocks(team, after);
-    else
+    if (arcs_) {
+      const T centre = this->centre(net.a.data(), shape_.panels() * kPanel);
+      for_blocks(team, [&](Index begin, Index end) {
+        if (centre != 0)
+          for (Index i = begin; i < end; ++i) f[i] -= centre;
+        after(begin, end);
+      });
+    } else {
       add_up(team, f, after);
+    }
   }
 
   void outputs(const Panels<T>& net, const Team& team, T* f) {
@@ -119,18 +128,21 @@ class Kernel {
     const auto heads = [&](Index group) {
       return partial_heads_.data() + group * shape_.panels() * kPanel;
     };
+    const T centre = this->centre(r, n_);
     const auto finish = [&](Index p) {
       T* h = sums + p * shape_.stride();
       T* g = heads(0) + p * kPanel;
-      if (activation_.homogeneous() && !products_) {
+      if (activation_.by_sign() && !products_) {
         std::fill_n(g, kPanel, T(0));
         add_heads(r, p, g);
-      } else if (activation_.homogeneous()) {  // sum_i r_i sigma(z_ij) = <w_j, h_j>
+      } else if (activation_.by_sign()) {  // sum_i r_i sigma(z_ij) = <w_j, h_j>
         std::fill_n(g, kPanel, T(0));
         const T* w = net.W.data() + p * shape_.stride();
         for (Index k = 0; k < shape_.d; ++k)
           for (Index l = 0; l < kPanel; ++l) g[l] += w[k * kPanel + l] * h[k * kPanel + l];
       }
+      if (centre != 0)
+        for (Index l = 0; l < kPanel; ++l) g[l] -= centre;
       // A padding neuron has z = 0 and sums like any other, which may overflow where those of the
       // network do not.
       if (const Index neurons = shape_.neurons(p); neurons < kPanel)
@@ -143,7 +155,8 @@ class Kernel {
     } else if (looks_up_) {
       look_up_sums(r, team, partial, finish);
     } else {
-      if (inputs_.empty()) inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, team);
+      if (inputs_.empty())
+        inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, may_copy_, team);
       multiply_sums(net, r, team, partial, heads, finish, next);
     }
     if (groups > 1 || (looks_up_ && !subset_sums_.whole()))
@@ -168,10 +181,18 @@ class Kernel {
     typename SubsetSums<T>::Scratch subsets;
   };
 
+  // What the offset of the activation takes from a sum of its values with these weights.
+  T centre(const T* weights, Index count) const {
+    if (activation_.offset == 0) return 0;
+    double sum = 0;
+    for (Index i = 0; i < count; ++i) sum += static_cast<double>(weights[i]);
+    return static_cast<T>(activation_.offset * sum);
+  }
+
   void meet_every_pair() {
     arcs_.reset();
     if (keep_signs_) signs_ = Signs<T>(n_, shape_.m);
-    looks_up_ = activation_.homogeneous() && SubsetSums<T>::pays(shape_.d, shape_.m);
+    looks_up_ = activation_.by_sign() && SubsetSums<T>::pays(shape_.d, shape_.m);
     if (looks_up_)
       subset_sums_ =
           SubsetSums<T>(n_, shape_.d, shape_.m, x_, static_cast<T>(activation_.slope), cut_);
@@ -224,7 +245,7 @@ class Kernel {
     if (!arcs_ && partial_outputs_->size() < sums) partial_outputs_->resize(sums);
     while (scratch_.size() < static_cast<std::size_t>(team.threads())) {
       scratch_.emplace_back();
-      if (!activation_.homogeneous()) scratch_.back().values = Buffer<T>(kPanel);
+      if (!activation_.by_sign()) scratch_.back().values = Buffer<T>(kPanel);
     }
   }
 
@@ -296,6 +317,7 @@ class Kernel {
   Activation activation_;
   bool keep_signs_;
   bool products_ = true;
+  bool may_copy_ = false;
   const T* base_ = nullptr;
   T scale_ = 1;
   Partition<T> cut_;

@@ -26,17 +26,20 @@ void Kernel<T>::unit_outputs(const Panels<T>& net, Index unit, const Worker& wor
   const Index group = unit / cut_.panel_chunks.pieces();
   T* sums = partial_outputs_->data() + chunk * n_;
   Scratch& scratch = scratch_[static_cast<std::size_t>(worker.id)];
+  const Index begin = cut_.panel_chunks.begin(chunk);
+  const T centre =
+      this->centre(net.a.data() + begin * kPanel, (cut_.panel_chunks.end(chunk) - begin) * kPanel);
   for (Index s = cut_.sample_groups.begin(group); s < cut_.sample_groups.end(group); ++s) {
     const Index first = cut_.sample_tiles.begin(s);
     const Index samples = cut_.sample_tiles.end(s) - first;
     // One vector a sample, its lanes added up at the end.
     std::fill_n(scratch.outputs.data(), samples * S::kLanes, T(0));
-    for (Index p = cut_.panel_chunks.begin(chunk); p < cut_.panel_chunks.end(chunk); ++p) {
+    for (Index p = begin; p < cut_.panel_chunks.end(chunk); ++p) {
       if (worker.stop(kernel_flops(samples, shape_.d, kPanel))) return;
       add_panel_outputs(net, p, first, samples, scratch);
     }
     for (Index i = 0; i < samples; ++i)
-      sums[first + i] = S::sum(S::load(scratch.outputs.data() + i * S::kLanes));
+      sums[first + i] = S::sum(S::load(scratch.outputs.data() + i * S::kLanes)) - centre;
   }
 }
 
@@ -46,7 +49,7 @@ void Kernel<T>::add_panel_outputs(const Panels<T>& net, Index p, Index first, In
                                   Scratch& scratch) {
   micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
     constexpr int V = vectors();
-    if (!activation_.homogeneous())
+    if (!activation_.by_sign())
       add_smooth_outputs<V>(net, p, first, samples, scratch);
     else if (activation_.slope == 0)
       add_outputs<V, false>(net, p, first, samples, scratch);
@@ -100,14 +103,8 @@ const T* Kernel<T>::preactivations(const Panels<T>& net, Index p, Index first, I
                                    T* tile) const {
   const T* base = base_ != nullptr ? base_ + (p * n_ + first) * kPanel : nullptr;
   if (!products_) return base;
-  micro::blocks(samples, [&](auto rows, Index i) {
-    micro::preactivations<T, V, rows()>(
-        net.W.data() + p * shape_.stride(), x_ + (first + i) * shape_.d, shape_.d,
-        [&](int r, const typename S::Vector* z) __attribute__((always_inline)) {
-          micro::unroll<V>(
-              FEATCORE_EACH(v) { S::store(tile + (i + r) * kPanel + v * S::kLanes, z[v]); });
-        });
-  });
+  micro::panel_products<T, V>(net.W.data() + p * shape_.stride(), x_ + first * shape_.d, samples,
+                              shape_.d, tile);
   if (base != nullptr)
     for (Index q = 0; q < samples * kPanel; ++q) tile[q] += scale_ * base[q];
   return tile;
@@ -133,7 +130,7 @@ void Kernel<T>::add_sums(const Panels<T>& net, const T* r, Index p, Index first,
                          const T* x, Scratch& scratch, T* h, T* heads) const {
   micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
     constexpr int V = vectors();
-    if (!activation_.homogeneous()) {
+    if (!activation_.by_sign()) {
       weigh_smooth<V>(net, r, p, first, samples, scratch, heads);
       add_tile<V>(samples, x, scratch, h);
     } else if (activation_.slope == 0) {

@@ -21,7 +21,7 @@ class PrimalForm final : public Form<T> {
              const std::vector<SplitView<T>>& splits, bool signs_of_all_splits, const Team& team)
       : now_(net, team), next_(net.m, net.d, team), activation_(activation) {
     for (const SplitView<T>& split : splits) {
-      const bool keep = activation.homogeneous() && (splits_.empty() || signs_of_all_splits);
+      const bool keep = activation.by_sign() && (splits_.empty() || signs_of_all_splits);
       splits_.push_back(std::make_unique<Split>(split, net.m, activation, keep));
       // The training outputs may be begun while others are made.
       if (splits_.size() > 2) splits_.back()->kernel.share_memory(splits_[1]->kernel);
@@ -37,7 +37,7 @@ class PrimalForm final : public Form<T> {
 
   void train_on(const SplitView<T>& split) override {
     splits_.front() =
-        std::make_unique<Split>(split, now_.shape.m, activation_, activation_.homogeneous());
+        std::make_unique<Split>(split, now_.shape.m, activation_, activation_.by_sign());
     begun_ = false;
     keeps_samples_ = false;
   }

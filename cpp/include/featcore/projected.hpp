@@ -26,7 +26,7 @@ class ProjectedForm final : public SpanForm<T> {
         D_(start.m, rank) {
     row_products(whole_.n, whole_.x, rank, basis, start.d, team, x_.data());
     std::vector<T> W = this->rows(this->start_products());
-    if (activation.homogeneous()) {
+    if (activation.by_sign()) {
       keep_ties(start, whole_, rank, x_.data(), team, W.data());
       this->start_products() = Panels<T>(NetworkView<T>{start.m, rank, W.data(), start.a});
     }

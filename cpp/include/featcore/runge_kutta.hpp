@@ -96,7 +96,7 @@ class RungeKutta final : public FlowStepper<T> {
         tableau_(Tableau::of(options.method)),
         objective_(&objective),
         n_(objective.split().n),
-        kernel_(n_, net.d, net.m, objective.split().x, activation, activation.homogeneous()),
+        kernel_(n_, net.d, net.m, objective.split().x, activation, activation.by_sign()),
         now_(net),
         next_(net.m, net.d),
         at_(net.m, net.d),

@@ -110,9 +110,9 @@ class SpanForm : public Form<T> {
         scale_(scale),
         start_products_(CrossSplit<T>::products_in_panels(start, rank, basis, team)) {
     for (std::size_t k = 1; k < splits.size(); ++k) {
-      splits_.push_back(
-          std::make_unique<CrossSplit<T>>(splits[k], start, rank, basis, activation,
-                                          signs_of_all_splits && activation.homogeneous(), team));
+      splits_.push_back(std::make_unique<CrossSplit<T>>(splits[k], start, rank, basis, activation,
+                                                        signs_of_all_splits && activation.by_sign(),
+                                                        team));
       splits_.back()->share_memory(*splits_.front());
     }
   }

@@ -291,8 +291,7 @@ class _Descent(Segment):
         status, step, rows, form, threads, error, form_state = core.descend(
             call.W,
             call.a,
-            sigma.name,
-            sigma.slope,
+            sigma.spec,
             [split_tuple(data) for data in self.splits.values()],
             objective(settings),
             self.state.arrays["balance"],
@@ -370,8 +369,7 @@ def record_point(run: Run) -> Rows:
     *_, error, _ = core.descend(
         run.net.W.copy(),
         run.net.a.copy(),
-        run.net.activation.name,
-        run.net.activation.slope,
+        run.net.activation.spec,
         [split_tuple(data) for data in splits.values()],
         objective(settings),
         run.state.arrays["balance"],

@@ -346,8 +346,7 @@ def fill_row(run: Run, splits: Mapping[str, Dataset], columns: Columns) -> None:
     result = core.flow(
         run.net.W.copy(),
         run.net.a.copy(),
-        run.net.activation.name,
-        run.net.activation.slope,
+        run.net.activation.spec,
         [split_tuple(data) for data in splits.values()],
         objective(settings),
         start["balance"],
@@ -423,8 +422,7 @@ class _Flow(Segment):
         result = core.flow(
             call.W,
             call.a,
-            sigma.name,
-            sigma.slope,
+            sigma.spec,
             [split_tuple(data) for data in self.splits.values()],
             objective(settings),
             start["balance"],

@@ -31,7 +31,7 @@ def outputs(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> N
     if array.shape[1] != net.dim:
         raise ValueError(f"x has shape {array.shape}; the network takes (n, {net.dim})")
     sigma = net.activation
-    return core.outputs(net.W, net.a, sigma.name, sigma.slope, array, resolve_threads(num_threads))
+    return core.outputs(net.W, net.a, sigma.spec, array, resolve_threads(num_threads))
 
 
 def features(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> NDArray[Any]:
@@ -71,8 +71,7 @@ def features(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> 
     array = float_array("x", x, ndim=2, dtype=net.dtype, allow_empty=True)
     if array.shape[1] != net.dim:
         raise ValueError(f"x has shape {array.shape}; the network takes (n, {net.dim})")
-    resolve_threads(num_threads)
-    return net.activation(array @ net.W.T)
+    return core.features(net.W, net.a, net.activation.spec, array, resolve_threads(num_threads))
 
 
 def _evaluable(net: TwoLayerNet) -> TwoLayerNet:
@@ -150,8 +149,7 @@ def loss_and_grad(
     value, grad_W, grad_a = core.loss_and_grad(
         net.W,
         net.a,
-        net.activation.name,
-        net.activation.slope,
+        net.activation.spec,
         split_tuple(data),
         loss.name,
         reduction == "mean",

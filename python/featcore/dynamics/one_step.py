@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from featcore._dispatch import resolve_threads
+from featcore._dispatch import core, resolve_threads
 from featcore._validation import choice, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import absorbed
+from featcore.dynamics.gradient import split_tuple
 from featcore.network import TwoLayerNet
 from featcore.observables import check_match, check_net
 
@@ -68,15 +69,16 @@ def one_step(
     check_match(net, data, None)
     choice("residual", residual, RESIDUALS)
     step_size = real("step_size", step_size, least=0.0)
-    resolve_threads(num_threads)
     net = absorbed(net)
-    z = data.x @ net.W.T
-    r = data.y - net.activation(z) @ net.a if residual == "full" else data.y
-    p = np.ones(data.n, data.dtype) if data.weights is None else data.weights
-    r = r * (p / p.sum())
-    with np.errstate(over="ignore", invalid="ignore"):
-        G = ((r[:, None] * net.a) * net.activation.derivative(z)).T @ data.x
-        W = net.W + net.dtype.type(step_size) * G
+    W = core.one_step(
+        net.W,
+        net.a,
+        net.activation.spec,
+        split_tuple(data),
+        residual == "full",
+        step_size,
+        resolve_threads(num_threads),
+    )
     if not np.isfinite(W).all():
         raise ValueError(
             f"step_size={step_size:g} takes weights out of the range of {net.dtype}; use a smaller one"
