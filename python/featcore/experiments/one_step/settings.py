@@ -26,9 +26,9 @@ class Settings(pydantic.BaseModel):
     cases: Annotated[int, pydantic.Field(ge=1)] = 3
     """How many settings of the table are run, the first ones."""
     draws: Annotated[int, pydantic.Field(ge=1)] = 1
-    """Networks a seed, of the two teachers, the table and the singular values."""
+    """Networks a seed, of the two teachers, the table, singular values and weights."""
     grid_seeds: Annotated[int, pydantic.Field(ge=2)] = 8
-    """Of the parts that go over n/d, weights, stairs and what follows."""
+    """Of the parts that go over n/d, several directions and what follows the step."""
     test_samples: Annotated[int, pydantic.Field(ge=100)] = 3000
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featcore.experiments.claims import Claim
-from featcore.experiments.one_step.networks import QUADRATIC, RELU, Case, band, start
+from featcore.experiments.one_step.networks import QUADRATIC, RELU, Case, band, start, streams
 from featcore.experiments.one_step.settings import Settings
-from featcore.experiments.part import Part, child, judged
+from featcore.experiments.part import Part, judged
 from featcore.experiments.protocol import Figure, Progress
 from featcore.theory import one_step as theory
 
@@ -80,11 +80,11 @@ def measure(
     """Decompose the weights of some networks."""
     import xarray as xr
 
-    few = list(seeds)[: settings.grid_seeds]
-    progress.stage("weights", len(few))
+    draws = streams(settings, seeds, 5)
+    progress.stage("weights", len(draws))
     rows = []
-    for seed in few:
-        drawn = start(CASE, child(seed, 5))
+    for draw in draws:
+        drawn = start(CASE, draw)
         assert drawn.step.means is not None
         beta = drawn.step.x.T @ drawn.step.y
         beta /= np.linalg.norm(beta)
@@ -108,8 +108,8 @@ def measure(
     }
     names = ("largest_singular_value", "overlap_gradient", "overlap_teacher")
     data = xr.Dataset(
-        {name: (("seed", "step_size"), found[..., k]) for k, name in enumerate(names)},
-        coords={"seed": few, "step_size": list(STEPS)},
+        {name: (("draw", "step_size"), found[..., k]) for k, name in enumerate(names)},
+        coords={"draw": np.arange(len(draws)), "step_size": list(STEPS)},
     )
     return Part(
         findings=judged(stated, samples),
@@ -119,7 +119,7 @@ def measure(
                 "A constant step: the spike of the weights",
                 "Largest singular value of W (left), and squared cosines of its right vector with β (blue) and "
                 "with the teacher's direction (orange), against the step size; d = 600, n = 1200, N = 900. Means "
-                f"over {len(few)} seeds with three standard errors; dashed: theory, from the transition on.",
+                f"over {len(draws)} networks with three standard errors; dashed: theory, from the transition on.",
                 functools.partial(_draw, found),
             )
         ],
