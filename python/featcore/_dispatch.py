@@ -19,7 +19,14 @@ from featcore import _core as _baseline
 if TYPE_CHECKING:
     from featcore import _core as core
 
-__all__ = ["build_info", "core", "default_threads", "free_memory", "resolve_threads"]
+__all__ = [
+    "build_info",
+    "check_memory",
+    "core",
+    "default_threads",
+    "free_memory",
+    "resolve_threads",
+]
 
 
 def _available() -> dict[str, str]:
@@ -118,6 +125,15 @@ def free_memory() -> float:
     except (OSError, ValueError):
         pass  # no limit
     return free
+
+
+def check_memory(what: str, needed: float, remedy: str) -> None:
+    """Raise MemoryError, with the number, unless `needed` bytes are free."""
+    free = free_memory()
+    if needed > free:
+        raise MemoryError(
+            f"{what} needs {needed / 2**30:.3g} GiB and {free / 2**30:.3g} GiB are free; {remedy}"
+        )
 
 
 def _cgroup_quota() -> float | None:

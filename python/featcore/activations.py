@@ -34,6 +34,11 @@ class Activation:
         return (self.name, self.slope, 0.0, ())
 
     @property
+    def compiled(self) -> bool:
+        """Whether the core has it, so that networks take it."""
+        return True
+
+    @property
     def kinked(self) -> bool:
         """Whether σ' jumps at 0."""
         return False
@@ -339,6 +344,11 @@ class Centred(Activation):
         """The activation as the core takes it: that of `inner`, less the offset."""
         name, slope, offset, coefficients = self.inner.spec
         return (name, slope, offset + self.offset, coefficients)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the core has it, so that networks take it."""
+        return self.inner.compiled
 
     @property
     def kinked(self) -> bool:

@@ -24,7 +24,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featcore import losses
+from featcore import losses, regression
 from featcore._validation import choice, float_array, frozen, real
 from featcore.activations import Activation
 from featcore.data.dataset import Dataset
@@ -318,6 +318,9 @@ def ntk(
 def ridge(features: ArrayLike, y: ArrayLike, l2: float, weights: ArrayLike | None = None) -> Array:
     """Return the v that minimises Σ w_i (<φ_i, v> - y_i)²/2 / Σ w_i + (l2/2)|v|².
 
+    `featcore.ridge` is the same for equal weights, with λ = l2 and a path of them; this one weighs samples and
+    refuses an `l2` that rounding loses.
+
     Solves the system of the smaller size: (ΦᵀDΦ + l2 I) v = ΦᵀDy, or v = Φᵀ√D (√DΦΦᵀ√D + l2 I)⁻¹
     √Dy, D being the weights over their sum.
 
@@ -362,24 +365,14 @@ def ridge(features: ArrayLike, y: ArrayLike, l2: float, weights: ArrayLike | Non
 
 
 def _solve(gram: Array, l2: float, right: Array) -> Array:
-    """Return (gram + l2 I)⁻¹ right by Cholesky."""
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
-
-    size = len(gram)
-    # A pivot below the rounding of the largest eigenvalue is noise, and so is the direction it
-    # decides; Cholesky stops only at the negative half of such pivots.
-    floor = size * np.finfo(np.float64).eps * float(np.trace(gram))
-    try:
-        factor = cho_factor(gram + l2 * np.eye(size), lower=True)
-        trusted = bool(np.diagonal(factor[0]).min() ** 2 > floor)
-    except LinAlgError:
-        trusted = False
-    if not trusted:
+    """Return (gram + l2 I)⁻¹ right."""
+    solution = regression.solve(gram, np.array([l2]), right)
+    if solution is None:
         raise ValueError(
             f"l2={l2:g} is lost in the rounding of these features, which are linearly dependent to "
-            f"machine precision; use l2 >= {2 * floor:.1e}"
+            f"machine precision; use l2 >= {2 * regression.rounding(gram):.1e}"
         )
-    return np.asarray(cho_solve(factor, right))
+    return np.asarray(solution[0])
 
 
 def _logistic(phi: Array, y: Array, l2: float, weights: Array, bias: bool) -> tuple[Array, float]:

@@ -80,10 +80,16 @@ class TwoLayerNet:
                     f"log_scale has shape {exponents.shape}; it must be a number or ({m},)"
                 )
             log_scale = frozen(np.broadcast_to(exponents, (m,)).copy())
+        sigma = activations.get(activation)
+        if not sigma.compiled:
+            raise TypeError(
+                f"activation={sigma!r} is a Python function; networks take activations that are compiled, such as "
+                "fc.Tanh(), fc.ReLU().centred() or fc.Hermite(coefficients)"
+            )
         set_ = object.__setattr__
         set_(self, "W", frozen(W))
         set_(self, "a", frozen(a))
-        set_(self, "activation", activations.get(activation))
+        set_(self, "activation", sigma)
         set_(self, "log_scale", log_scale)
 
     @classmethod

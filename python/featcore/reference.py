@@ -34,11 +34,14 @@ from featcore.network import Gradient, TwoLayerNet
 __all__ = [
     "descend",
     "epoch_order",
+    "features",
     "gradient",
     "loss",
     "objective",
     "observables",
+    "one_step",
     "outputs",
+    "ridge",
     "step",
 ]
 
@@ -75,6 +78,20 @@ def outputs(
     sigma = activations.get(activation)
     z = _float64(x) @ _float64(W).T
     return np.asarray(sigma(z) @ _float64(a))
+
+
+def features(W: ArrayLike, x: ArrayLike, activation: str | Activation = "relu") -> Array:
+    """Return σ(<w_j, x_i>), shape (n, m): what the head sees.
+
+    Arguments as in `outputs`.
+
+    Examples
+    --------
+    >>> from featcore import reference
+    >>> reference.features([[1.0, 0.0], [0.0, 1.0]], [[3.0, 1.0]])
+    array([[3., 1.]])
+    """
+    return np.asarray(activations.get(activation)(_float64(x) @ _float64(W).T))
 
 
 def loss(
@@ -270,6 +287,69 @@ def step(
     if "a" in train:
         a = a - step_size * rates["a"] * field.a
     return TwoLayerNet(W, a, net.activation)
+
+
+def one_step(
+    net: TwoLayerNet, data: Dataset, step_size: float, residual: str = "labels"
+) -> TwoLayerNet:
+    """Return the network with W + ηG, as `featcore.one_step` does.
+
+    G = Σ_i p_i r_i a σ'(W x_i) x_iᵀ with p_i = w_i/Σw, and r_i = y_i ("labels") or y_i - f(x_i) ("full").
+
+    Parameters
+    ----------
+    net, data, step_size, residual
+        As in `featcore.one_step`; any dtype, the arithmetic is float64.
+
+    Returns
+    -------
+    TwoLayerNet
+        In float64, with `log_scale` absorbed.
+
+    Examples
+    --------
+    >>> import featcore as fc
+    >>> from featcore import reference
+    >>> net, data = fc.TwoLayerNet([[2.0]], [3.0]), fc.Dataset([[1.0]], [1])
+    >>> reference.one_step(net, data, 0.1).W, reference.one_step(net, data, 0.1, "full").W
+    (array([[2.3]]), array([[0.5]]))
+    """
+    W, a = _weights(net)
+    x, r = _float64(data.x), _float64(data.y)
+    z = x @ W.T
+    if choice("residual", residual, ("labels", "full")) == "full":
+        r = r - net.activation(z) @ a
+    w = _sample_weights(data)
+    pull = (w / w.sum() * r)[:, None] * net.activation.derivative(z) * a
+    return TwoLayerNet(W + step_size * pull.T @ x, a, net.activation)
+
+
+def ridge(F: ArrayLike, y: ArrayLike, lam: float) -> Array:
+    """Return the a that minimises (1/n)|y - Fa|² + λ|a|², as `featcore.ridge` does.
+
+    Parameters
+    ----------
+    F : array_like, shape (n, N)
+        Features.
+    y : array_like, shape (n,)
+        Targets.
+    lam : float
+        λ, positive.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+
+    Examples
+    --------
+    >>> from featcore import reference
+    >>> reference.ridge([[1.0], [1.0]], [1.0, 3.0], lam=1.0)
+    array([1.])
+    """
+    F = _float64(F)
+    n, N = F.shape
+    stacked = np.vstack([F, math.sqrt(n * lam) * np.eye(N)])
+    return np.asarray(np.linalg.lstsq(stacked, np.append(_float64(y), np.zeros(N)), rcond=None)[0])
 
 
 def descend(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from featcore._dispatch import check_memory, core, resolve_threads
 from featcore._validation import float_array, frozen
 
 Array = NDArray[np.float64]
@@ -53,9 +54,9 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     """Return the minimiser a of (1/n)|y - F a|² + λ|a|², for one λ or for many.
 
     No halves, and the mean over samples: the normalisation of theories of random features. The minimum itself is
-    λ yᵀ(FFᵀ + λn)⁻¹y. All λ share one eigendecomposition of the smaller of FᵀF and FFᵀ, in float64 whatever the
-    features are. Eigenvalues that are zero to rounding of the largest are taken for zero, so that λ may be
-    as small or large as one likes.
+    λ yᵀ(FFᵀ + λn)⁻¹y. All λ share one factorisation of the smaller of FᵀF and FFᵀ, in float64 whatever the features
+    are. λ may be as small as one likes: where it is lost in rounding, eigenvalues that are zero to rounding of the
+    largest are taken for zero, and the minimiser of least norm is approached.
 
     Parameters
     ----------
@@ -75,6 +76,8 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     ------
     TypeError, ValueError
         If an array has the wrong shape, or a λ is not positive and finite.
+    MemoryError
+        Before anything is computed, with the number, if it needs more memory than is free.
 
     Examples
     --------
@@ -88,21 +91,25 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     >>> fit.test_error([[1.0]], [1.0])
     array([0.  , 0.25])
     """
-    F = float_array("features", features, ndim=2).astype(np.float64, copy=False)
+    F = float_array("features", features, ndim=2)
     n, N = F.shape
     target = _target(y, n)
     lams = _penalties(lam)
     penalties = np.atleast_1d(lams)
+    size = min(n, N)
+    check_memory(
+        f"ridge regression (n={n}, N={N}, {len(penalties)} penalties)",
+        8.0 * (4 * size**2 + 2 * len(penalties) * (n + N)) + 8.0 * F.size * (F.dtype != np.float64),
+        "use fewer samples or features",
+    )
 
     primal = n >= N
-    gram = F.T @ F if primal else F @ F.T
-    values, vectors = np.linalg.eigh(gram)
-    del gram
-    present = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    values, vectors = values[present], vectors[:, present]
-    seen = vectors.T @ (F.T @ target if primal else target)
-    weights = seen / (values + penalties[:, None] * n)
-    coefficients = weights @ vectors.T
+    gram = core.second_moments(F, primal, resolve_threads(None))
+    F = F.astype(np.float64, copy=False)
+    right = F.T @ target if primal else target
+    coefficients = solve(gram, penalties * n, right)
+    if coefficients is None:
+        coefficients = _solve_by_eigenvalues(gram, penalties * n, right)
     if not primal:
         coefficients = coefficients @ F
     residual = target - coefficients @ F.T
@@ -114,6 +121,63 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
         _shaped(objective, lams),
         _shaped(train_error, lams),
     )
+
+
+def solve(gram: Array, shifts: Array, right: Array) -> Array | None:
+    """Return (gram + s I)⁻¹ right for every shift s, shape (k, size); None where a shift is lost in rounding.
+
+    One shift is solved for by Cholesky's method. Many share a tridiagonal form QTQᵀ of `gram`, for which one more
+    costs no more than a product with Q: the eigenvectors, which take three times as long, are not needed.
+    """
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
+
+    size = len(gram)
+    # A pivot below the rounding of the largest eigenvalue is noise, and so is the direction it decides.
+    floor = rounding(gram)
+    if len(shifts) == 1 or size < 3:
+        solutions = np.empty((len(shifts), size))
+        for k, shift in enumerate(shifts):
+            try:
+                factor = cho_factor(gram + shift * np.eye(size), lower=True)
+            except LinAlgError:
+                return None
+            if not np.diagonal(factor[0]).min() ** 2 > floor:
+                return None
+            solutions[k] = cho_solve(factor, right)
+        return solutions
+
+    work = int(lapack.dsytrd_lwork(size, lower=1)[0])
+    form, diagonal, off, tau, _ = lapack.dsytrd(gram.T, lower=1, lwork=work)
+    reflectors = np.asfortranarray(form[1:, :-1])  # Q is 1 beside their product
+
+    def turned(columns: Array, transposed: str) -> Array:
+        rest = np.asfortranarray(columns[1:])
+        rest, _, _ = lapack.dormqr(
+            "L", transposed, reflectors, tau, rest, 64 * max(rest.shape[1], 64)
+        )
+        return np.vstack([columns[:1], rest])
+
+    start = turned(right[:, None], "T")
+    columns = np.empty((size, len(shifts)), order="F")
+    for k, shift in enumerate(shifts):
+        pivots, factors, failed = lapack.dpttrf(diagonal + shift, off)
+        if failed or not pivots.min() > floor:
+            return None
+        columns[:, k : k + 1], _ = lapack.dpttrs(pivots, factors, start)
+    return np.ascontiguousarray(turned(columns, "N").T)
+
+
+def rounding(gram: Array) -> float:
+    """Return what eigenvalues of a positive semidefinite matrix are known to in float64."""
+    return float(len(gram) * np.finfo(np.float64).eps * np.trace(gram))
+
+
+def _solve_by_eigenvalues(gram: Array, shifts: Array, right: Array) -> Array:
+    """Return what `solve` does, eigenvalues of `gram` that are zero to rounding being zero: so are their parts."""
+    values, vectors = np.linalg.eigh(gram)
+    present = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    values, vectors = values[present], vectors[:, present]
+    return np.asarray(((vectors.T @ right) / (values + shifts[:, None])) @ vectors.T)
 
 
 def _penalties(lam: ArrayLike) -> float | Array:

@@ -14,11 +14,11 @@ REFUSED = (TypeError, ValueError, RuntimeError, IndexError, MemoryError, Overflo
 
 
 def arguments(dtype=np.float64):
-    """Return good keyword arguments of the three functions."""
+    """Return good keyword arguments of the functions."""
     rng = np.random.default_rng(0)
     W, a = rng.standard_normal((M, D)).astype(dtype), np.ones(M, dtype)
     x, y = rng.standard_normal((N, D)).astype(dtype), np.ones(N, dtype)
-    net = {"W": W, "a": a, "activation": "relu", "slope": 0.0}
+    net = {"W": W, "a": a, "activation": ("relu", 0.0, 0.0, ())}
     split = (x, y, None, None)
     run = {
         "splits": [split],
@@ -34,6 +34,8 @@ def arguments(dtype=np.float64):
     }
     return {
         "outputs": {**net, "x": x, "num_threads": 2},
+        "features": {**net, "x": x, "num_threads": 2},
+        "one_step": {**net, "split": split, "full": True, "step_size": 0.1, "num_threads": 2},
         "loss_and_grad": {
             **net,
             "split": split,
@@ -155,8 +157,22 @@ def test_wrong_splits_are_refused(function):
 @pytest.mark.parametrize(
     ("function", "name", "values"),
     [
-        ("outputs", "activation", (None, "", "ReLU", "relu\0", 3)),
-        ("outputs", "slope", (None, "0", [])),
+        (
+            "outputs",
+            "activation",
+            (
+                None,
+                "relu",
+                (),
+                ("relu", 0.0),
+                *((name, 0.0, 0.0, ()) for name in (None, "", "ReLU", "relu\0", 3, "hermite")),
+                *(("relu", slope, 0.0, ()) for slope in (None, "0", [], np.nan)),
+                *(("tanh", 0.0, offset, ()) for offset in (None, "0", np.inf)),
+                *(("hermite", 0.0, 0.0, c) for c in (None, 1.0, (None,), (np.nan,), ("1",))),
+            ),
+        ),
+        ("one_step", "step_size", (None, "0")),
+        ("one_step", "full", (3, "full")),
         ("outputs", "num_threads", (None, 1.5, "2", 2**40)),
         ("loss_and_grad", "loss", (None, "", "Hinge", 3)),
         ("loss_and_grad", "mean", ("mean",)),
@@ -245,7 +261,7 @@ def test_patterns_need_a_homogeneous_activation():
     good = arguments()["descend"]
     column = ("patterns", None, 0, False, [0], OUT.copy())
     with pytest.raises(ValueError, match="homogeneous"):
-        core.descend(**{**good, "activation": "tanh", "columns": [column]})
+        core.descend(**{**good, "activation": ("tanh", 0.0, 0.0, ()), "columns": [column]})
 
 
 @pytest.mark.parametrize("name", ["W", "a", "steps"])

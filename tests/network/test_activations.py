@@ -1,5 +1,6 @@
 """Activations: values, derivatives, extremes, Hermite coefficients."""
 
+import json
 import math
 import pickle
 
@@ -20,6 +21,9 @@ ALL = (
     fc.Erf(),
     fc.GELU(),
     fc.Softplus(),
+    fc.ReLU().centred(),
+    fc.Softplus().centred(),
+    fc.Hermite([0.5, 1.0, -0.25, 0.125]),
 )
 each = pytest.mark.parametrize("sigma", ALL, ids=repr)
 
@@ -27,6 +31,14 @@ each = pytest.mark.parametrize("sigma", ALL, ids=repr)
 def python_value(sigma, z):
     """Return σ(z) by the standard library."""
     name = sigma.name
+    if name == "centred":
+        return python_value(sigma.inner, z) - sigma.offset
+    if name == "hermite":
+        below, he, value = 0.0, 1.0, 0.0
+        for k, c in enumerate(sigma.coefficients):
+            value += c * he
+            below, he = he, z * he - k * below
+        return value
     if name in ("relu", "leaky_relu"):
         return z if z > 0 else sigma.slope * z
     return {
@@ -41,7 +53,9 @@ def python_value(sigma, z):
 @given(z=st.floats(-30, 30))
 def test_value(sigma, z):
     # e^{-z²/2} in the tail of GELU amplifies the rounding of z by z².
-    assert sigma(np.array(z)) == pytest.approx(python_value(sigma, z), rel=2e-12, abs=1e-300)
+    # A difference, or a polynomial near its root, is as exact as its terms.
+    terms = {"centred": 1e-15, "hermite": 1e-15 * (1 + abs(z)) ** 3}.get(sigma.name, 1e-300)
+    assert sigma(np.array(z)) == pytest.approx(python_value(sigma, z), rel=2e-12, abs=terms)
 
 
 @each
@@ -50,7 +64,7 @@ def test_derivative_is_the_slope_of_the_value(sigma, z, h):
     if sigma.kinked and abs(z) < 2 * h:
         z += 4 * h
     slope = (python_value(sigma, z + h) - python_value(sigma, z - h)) / (2 * h)
-    assert sigma.derivative(np.array(z)) == pytest.approx(slope, abs=1e-8)
+    assert sigma.derivative(np.array(z)) == pytest.approx(slope, rel=1e-7, abs=1e-8)
 
 
 @each
@@ -62,6 +76,8 @@ def test_extremes_and_dtype(sigma, dtype):
             result = function(z)
         assert result.dtype == dtype
         assert np.isfinite(result).all()
+    if sigma.name in ("centred", "hermite"):
+        return
     limits = {"tanh": (-1, 1), "erf": (-1, 1), "gelu": (0, 1000), "softplus": (0, 1000)}
     low, high = limits.get(sigma.name, (-1000 * sigma.slope, 1000))
     assert (sigma(z)[1], sigma(z)[4]) == (dtype(low), dtype(high))
@@ -74,6 +90,10 @@ def test_the_core_has_the_same_function(sigma, dtype):
     net = fc.TwoLayerNet(np.ones((1, 1), dtype), np.ones(1, dtype), sigma)
     got, expected = net(z[:, None]), sigma(z.astype(np.float64))
     eps = np.finfo(dtype).eps
+    if sigma.name in ("centred", "hermite"):  # as exact as their terms
+        terms = np.abs(expected) + 1 + (sigma.name == "hermite") * (1 + np.abs(z)) ** 3
+        assert (np.abs(got - expected) <= 4 * eps * terms).all()
+        return
     assert (
         np.abs(got - expected) <= 4 * eps * np.abs(expected) + 100 * np.finfo(dtype).tiny
     ).all() or (
@@ -92,8 +112,8 @@ def test_homogeneous_means_homogeneous(sigma, z, c):
 
 
 def test_which_are_homogeneous_and_kinked():
-    assert [s.homogeneous for s in ALL] == [True] * 4 + [False] * 4
-    assert [s.kinked for s in ALL] == [True, True, True, False] + [False] * 4
+    assert [s.homogeneous for s in ALL] == [True] * 4 + [False] * 7
+    assert [s.kinked for s in ALL] == [True, True, True, False] + [False] * 4 + [True, False, False]
 
 
 def test_derivative_at_zero():
@@ -170,6 +190,76 @@ def test_relu_mean_is_closed_form():
     assert fc.ReLU().hermite_coefficients(0)[0] == pytest.approx(
         1 / math.sqrt(2 * math.pi), rel=1e-15
     )
+
+
+# --- moments
+
+
+@each
+def test_moments_by_quadrature(sigma):
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    mean = energy = 0.0
+    for lo in np.arange(-14.0, 14.0, 1.0):
+        z = lo + 0.5 * (nodes + 1)
+        mass = 0.5 * weights * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+        mean += np.sum(mass * sigma(z))
+        energy += np.sum(mass * sigma(z) ** 2)
+    assert sigma.mean() == pytest.approx(mean, abs=1e-13)
+    assert sigma.second_moment() == pytest.approx(energy, rel=1e-12)
+
+
+@each
+def test_centred(sigma):
+    centred = sigma.centred()
+    z = np.linspace(-3, 3, 7)
+    assert centred.mean() == 0
+    assert centred.centred() is centred
+    np.testing.assert_allclose(centred(z), sigma(z) - sigma.mean(), atol=1e-14)
+    np.testing.assert_array_equal(centred.derivative(z), sigma.derivative(z))
+    variance = sigma.second_moment() - sigma.mean() ** 2
+    assert centred.second_moment() == pytest.approx(variance, rel=1e-12)
+    np.testing.assert_array_equal(
+        centred.hermite_coefficients(4)[1:], sigma.hermite_coefficients(4)[1:]
+    )
+
+
+def test_odd_activations_are_centred_exactly():
+    for sigma in (fc.Tanh(), fc.Erf(), fc.LeakyReLU(1.0), fc.Hermite([0, 1, 0, 2])):
+        assert sigma.mean() == 0
+        assert sigma.centred() is sigma
+
+
+def test_hermite_coefficients_given_are_those_had():
+    sigma = fc.Hermite([1, 2, 3])
+    np.testing.assert_array_equal(sigma.hermite_coefficients(4), [1, 2, 3, 0, 0])
+    np.testing.assert_array_equal(sigma.hermite_coefficients(1), [1, 2])
+    assert sigma.second_moment() == 1 + 4 + 2 * 9
+    constant = fc.Hermite([2.0])
+    np.testing.assert_array_equal(constant(np.zeros((2, 3))), np.full((2, 3), 2.0))
+    np.testing.assert_array_equal(constant.derivative(np.zeros((2, 3))), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ([], ValueError, "coefficients is empty"),
+        ([0.0, math.nan], ValueError, r"coefficients\[1\]=nan must be finite"),
+        ([math.inf], ValueError, r"coefficients\[0\]=inf must be finite"),
+        (["1"], TypeError, r"coefficients\[0\]='1' must be a real number"),
+        ("12", TypeError, r"coefficients\[0\]='1' must be a real number"),
+        (1.0, TypeError, "coefficients=1.0 must be a sequence"),
+        ([[1.0]], TypeError, r"coefficients\[0\]"),
+    ],
+)
+def test_bad_hermite_coefficients(bad, error, message):
+    with pytest.raises(error, match=message):
+        fc.Hermite(bad)
+
+
+@each
+def test_descriptions_go_both_ways(sigma):
+    description = json.loads(json.dumps(activations.describe(sigma)))
+    assert activations.described(description) == sigma
 
 
 # --- names

@@ -35,7 +35,7 @@ void network_features(const NetworkView<T>& net, Activation activation, Index n,
     const Index first = tiles.begin(s);
     const Index samples = tiles.end(s) - first;
     Buffer<T>& tile = scratch[static_cast<std::size_t>(worker.id)];
-    if (tile.size() == 0) tile = Buffer<T>(Partition<T>::kSamples * kPanel);
+    if (tile.size() == 0) tile = Buffer<T>(tiles.length * kPanel);
     const Index end = std::min(shape.panels(), (chunk + 1) * kPanelsAnItem);
     for (Index p = chunk * kPanelsAnItem; p < end; ++p) {
       if (worker.stop(2.0 * static_cast<double>(samples * net.d * kPanel))) return;

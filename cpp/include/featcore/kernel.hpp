@@ -174,10 +174,10 @@ class Kernel {
 
  private:
   struct Scratch {
-    Buffer<T> tile = Buffer<T>(Partition<T>::kSamples * kPanel);
+    Buffer<T> tile;
     Buffer<T> values;  // of one sample, smooth activations only
     Buffer<T> inputs;  // where they are packed for a tile
-    Buffer<T> outputs = Buffer<T>(Partition<T>::kSamples * S::kLanes);
+    Buffer<T> outputs;
     typename SubsetSums<T>::Scratch subsets;
   };
 
@@ -245,6 +245,8 @@ class Kernel {
     if (!arcs_ && partial_outputs_->size() < sums) partial_outputs_->resize(sums);
     while (scratch_.size() < static_cast<std::size_t>(team.threads())) {
       scratch_.emplace_back();
+      scratch_.back().tile = Buffer<T>(cut_.sample_tiles.length * kPanel);
+      scratch_.back().outputs = Buffer<T>(cut_.sample_tiles.length * S::kLanes);
       if (!activation_.by_sign()) scratch_.back().values = Buffer<T>(kPanel);
     }
   }

@@ -37,9 +37,12 @@ struct Cut {
 
 template <class T>
 struct Partition {
-  // Of a tile, at most: what is weighed for one panel stays in the first-level cache.
+  // Of a tile: what is weighed for one panel stays in the first-level cache.
   static constexpr Index kSamples =
       24 * 1024 / (Simd<T>::kPanel * static_cast<Index>(sizeof(T))) / kMicroBlock * kMicroBlock;
+  // Where a panel of weights, or of sums, outgrows the second-level cache, a tile has so many times
+  // the samples: the panel comes from afar once a tile, and that takes longer than a larger tile.
+  static constexpr Index kFar = 4;
 
   Cut sample_tiles;
   Cut panel_chunks;   // each sums its own outputs
@@ -77,8 +80,10 @@ struct Partition {
   // Of a tile at dimension d: fewer where d is large, since a stop is asked for once a tile.
   static Index samples(Index d) {
     constexpr Index kPromptWork = 20'000'000;
-    return std::clamp(kPromptWork / (Simd<T>::kPanel * d) / kMicroBlock * kMicroBlock,
-                      Index{kMicroBlock}, kSamples);
+    constexpr Index kNear = 512 * 1024 / static_cast<Index>(sizeof(T));
+    const Index times = Simd<T>::kPanel * d > kNear ? kFar : 1;
+    return std::clamp(times * kPromptWork / (Simd<T>::kPanel * d) / kMicroBlock * kMicroBlock,
+                      Index{kMicroBlock}, times * kSamples);
   }
 
   Index units() const { return panel_chunks.pieces() * sample_groups.pieces(); }

@@ -32,6 +32,11 @@ class Function(Activation):
     function: Callable[[Any], Any]
     name: ClassVar[str] = "function"
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the core has it, so that networks take it: no."""
+        return False
+
     def __call__(self, z: Any) -> Any:
         """Return function(z), elementwise."""
         value = np.asarray(self.function(z))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featcore import losses
-from featcore._dispatch import core, resolve_threads
+from featcore._dispatch import check_memory, core, resolve_threads
 from featcore._validation import choice, float_array, real
 from featcore.data.dataset import Dataset
 from featcore.losses import Loss
@@ -71,6 +71,12 @@ def features(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> 
     array = float_array("x", x, ndim=2, dtype=net.dtype, allow_empty=True)
     if array.shape[1] != net.dim:
         raise ValueError(f"x has shape {array.shape}; the network takes (n, {net.dim})")
+    size = net.dtype.itemsize
+    check_memory(
+        f"features (n={len(array)}, m={net.width}, {net.dtype})",
+        float(size) * net.width * (len(array) + net.dim) + 2.0**24,
+        "take the samples in parts, or float32",
+    )
     return core.features(net.W, net.a, net.activation.spec, array, resolve_threads(num_threads))
 
 

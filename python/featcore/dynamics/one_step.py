@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featcore._dispatch import core, resolve_threads
+from featcore._dispatch import check_memory, core, resolve_threads
 from featcore._validation import choice, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import absorbed
@@ -70,6 +70,12 @@ def one_step(
     choice("residual", residual, RESIDUALS)
     step_size = real("step_size", step_size, least=0.0)
     net = absorbed(net)
+    n, d, m = data.n, data.d, net.width
+    check_memory(
+        f"one step (n={n}, d={d}, m={m}, {net.dtype})",
+        float(net.dtype.itemsize) * d * (n + 3.0 * m) + n * m / 8.0 + 2.0**26,
+        "use fewer samples or neurons, or float32",
+    )
     W = core.one_step(
         net.W,
         net.a,

@@ -1,0 +1,191 @@
+"""Ridge regression: the minimiser, its objective and errors, paths, and features that depend on each other."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import featcore as fc
+from featcore import _dispatch, baselines, reference
+
+LAMBDAS = np.geomspace(1e-4, 1e3, 6)
+
+
+def problem(n, N, seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, N)).astype(dtype), rng.standard_normal(n)
+
+
+@settings(max_examples=50)
+@given(
+    n=st.integers(1, 60),
+    N=st.integers(1, 60),
+    dtype=st.sampled_from((np.float64, np.float32)),
+    seed=st.integers(0, 2**32 - 1),
+    logs=st.lists(st.floats(-3, 4), min_size=1, max_size=5),
+)
+def test_the_fit_is_the_minimiser_and_says_what_it_reaches(n, N, dtype, seed, logs):
+    F, y = problem(n, N, seed, dtype)
+    lam = 10.0 ** np.array(logs)
+    fit = fc.ridge(F, y, lam)
+    assert fit.coefficients.shape == (len(lam), N)
+    F = F.astype(np.float64)
+    for k, value in enumerate(lam):
+        a = reference.ridge(F, y, value)
+        # of the minimiser by the condition of the problem, of what it reaches by rounding
+        condition = np.linalg.norm(F, 2) ** 2 / (n * value) + 1
+        scale = np.linalg.norm(a) + np.finfo(float).tiny
+        assert np.linalg.norm(fit.coefficients[k] - a) <= 1e-14 * condition * (n + N) * scale
+        error = np.mean((y - F @ a) ** 2)
+        bound = 1e-13 * (n + N) * np.mean(y**2) * condition**0.5
+        assert abs(fit.train_error[k] - error) <= bound
+        assert abs(fit.objective[k] - error - value * a @ a) <= bound
+        # the identity of the minimum: λ yᵀ(FFᵀ + λn)⁻¹y
+        dual = value * y @ np.linalg.solve(F @ F.T + value * n * np.eye(n), y)
+        assert abs(fit.objective[k] - dual) <= bound
+
+
+@pytest.mark.parametrize(("n", "N"), [(300, 200), (200, 300), (257, 257)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_path_is_its_points(n, N, dtype):
+    # Many λ share a tridiagonal form, one is solved by Cholesky's method.
+    F, y = problem(n, N, 1, dtype)
+    path = fc.ridge(F, y, LAMBDAS)
+    for k, lam in enumerate(LAMBDAS):
+        one = fc.ridge(F, y, lam)
+        assert isinstance(one.objective, float)
+        assert one.coefficients.shape == (N,)
+        np.testing.assert_allclose(path.coefficients[k], one.coefficients, rtol=0, atol=1e-9)
+        assert path.objective[k] == pytest.approx(one.objective, rel=1e-10)
+        assert path.train_error[k] == pytest.approx(one.train_error, rel=1e-9)
+
+
+def test_shrinkage_is_monotone():
+    F, y = problem(80, 50, 2)
+    fit = fc.ridge(F, y, LAMBDAS)
+    assert (np.diff(fit.objective) > 0).all()
+    assert (np.diff(fit.train_error) > 0).all()
+    assert (np.diff(np.linalg.norm(fit.coefficients, axis=1)) < 0).all()
+
+
+def test_extreme_penalties():
+    for shape in ((40, 30), (30, 40)):
+        F, y = problem(*shape, 3)
+        fit = fc.ridge(F, y, [1e-300, 1e-20, 1e30, 1e300])
+        least = np.linalg.lstsq(F, y, rcond=None)[0]  # of least norm, where there are many
+        for k in (0, 1):
+            np.testing.assert_allclose(fit.coefficients[k], least, atol=1e-12)
+        np.testing.assert_allclose(fit.coefficients[2] * 1e30, F.T @ y / shape[0], rtol=1e-12)
+        np.testing.assert_allclose(fit.objective[2:], np.mean(y**2), rtol=1e-12)
+        assert np.isfinite(fit.coefficients).all()
+
+
+def test_features_that_depend_on_each_other():
+    F, y = problem(50, 10, 4)
+    F = np.hstack([F, F[:, :5], F @ np.ones((10, 1))])  # rank 10 of 16
+    zero = np.zeros((50, 3))
+    for features in (F, F[:12], zero):
+        target = y[: len(features)]
+        least = np.linalg.lstsq(features, target, rcond=1e-10)[0]
+        for lam in (1e-18, np.array([1e-18, 1e-25, 1e-17, 1e-16])):
+            fit = fc.ridge(features, target, lam)
+            np.testing.assert_allclose(np.atleast_2d(fit.coefficients)[0], least, atol=1e-6)
+    # a path with ordinary and lost penalties alike
+    fit = fc.ridge(F, y, np.array([1e-25, 1e-2, 1.0, 10.0]))
+    for k, lam in ((1, 1e-2), (2, 1.0), (3, 10.0)):
+        np.testing.assert_allclose(fit.coefficients[k], reference.ridge(F, y, lam), atol=1e-12)
+
+
+def test_it_is_what_the_baselines_minimise():
+    F, y = problem(60, 40, 5)
+    for lam in (1e-3, 1.0):
+        np.testing.assert_allclose(
+            fc.ridge(F, y, lam).coefficients, baselines.ridge(F, y, l2=lam), rtol=1e-9
+        )
+
+
+def test_errors_on_other_samples():
+    F, y = problem(60, 20, 6, np.float32)
+    other, truth = problem(15, 20, 7, np.float32)
+    path = fc.ridge(F, y, LAMBDAS)
+    predicted = path.predict(other)
+    np.testing.assert_allclose(predicted, path.coefficients @ other.T.astype(float), rtol=1e-14)
+    np.testing.assert_allclose(
+        path.test_error(other, truth), np.mean((truth - predicted) ** 2, axis=1), rtol=1e-14
+    )
+    one = fc.ridge(F, y, LAMBDAS[2])
+    assert isinstance(one.test_error(other, truth), float)
+    assert one.predict(other).shape == (15,)
+    assert path.test_error(F, y) == pytest.approx(path.train_error, rel=1e-12)
+
+
+def test_scaling_features_is_scaling_the_penalty():
+    F, y = problem(40, 25, 8)
+    one, other = fc.ridge(F, y, LAMBDAS), fc.ridge(4.0 * F, y, 16.0 * LAMBDAS)
+    np.testing.assert_allclose(4.0 * other.coefficients, one.coefficients, rtol=1e-9)
+    np.testing.assert_allclose(other.objective, one.objective, rtol=1e-10)
+
+
+def test_nothing_is_written_to_and_results_are_read_only():
+    F, y = problem(20, 10, 9)
+    F.flags.writeable = y.flags.writeable = False
+    fit = fc.ridge(F, y, LAMBDAS)
+    for array in (fit.lam, fit.coefficients, fit.objective, fit.train_error):
+        assert not array.flags.writeable
+    # whatever the layout
+    strided = np.zeros((40, 30))
+    strided[::2, ::3] = F
+    again = fc.ridge(strided[::2, ::3], y, LAMBDAS)
+    np.testing.assert_array_equal(again.coefficients, fit.coefficients)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 70), (70, 3), (200, 97), (97, 200), (33, 33)])
+def test_second_moments(n, m, dtype):
+    F, _ = problem(n, m, 10, dtype)
+    wide = F.astype(np.longdouble)
+    for of_columns, expected in ((True, wide.T @ wide), (False, wide @ wide.T)):
+        G = _dispatch.core.second_moments(F, of_columns, 1)
+        assert G.dtype == np.float64
+        np.testing.assert_allclose(G, expected.astype(float), rtol=0, atol=1e-13 * max(n, m))
+        np.testing.assert_array_equal(G, G.T)
+        for threads in (2, 3, 5):
+            np.testing.assert_array_equal(G, _dispatch.core.second_moments(F, of_columns, threads))
+
+
+def test_second_moments_in_several_slabs():
+    F = np.random.default_rng(0).standard_normal((4500, 600))
+    G = _dispatch.core.second_moments(F, True, 2)
+    np.testing.assert_allclose(G, F.T @ F, rtol=0, atol=1e-10)
+
+
+def test_bad_arguments_are_named():
+    F, y = problem(6, 4)
+    for lam, message in (
+        (0.0, "lam has the entry 0; every penalty must be > 0"),
+        (-1.0, "lam has the entry -1"),
+        ([1.0, -2.0], "lam has the entry -2"),
+        (np.nan, "lam has a non-finite entry"),
+        ([1.0, np.inf], "lam has a non-finite entry inf"),
+        ([], "lam has shape"),
+        ([[1.0]], "lam has shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fc.ridge(F, y, lam)
+    with pytest.raises(ValueError, match=r"y has shape \(5,\); features has 6 rows"):
+        fc.ridge(F, y[:5], 1.0)
+    with pytest.raises(ValueError, match="features has a non-finite entry"):
+        fc.ridge(np.full((6, 4), np.nan), y, 1.0)
+    with pytest.raises(TypeError, match="lam"):
+        fc.ridge(F, y, "1")
+    fit = fc.ridge(F, y, 1.0)
+    with pytest.raises(ValueError, match=r"features has shape \(2, 3\); the fit takes \(n, 4\)"):
+        fit.predict(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"y has shape \(3,\)"):
+        fit.test_error(np.ones((2, 4)), np.ones(3))
+
+
+def test_a_fit_that_does_not_fit_is_refused_with_the_number(monkeypatch):
+    monkeypatch.setattr(_dispatch, "free_memory", lambda: 1000.0)
+    with pytest.raises(MemoryError, match=r"n=60, N=50, 1 penalties\) needs 7.6\d*e-05 GiB"):
+        fc.ridge(*problem(60, 50), 1.0)
