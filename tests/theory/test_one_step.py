@@ -416,7 +416,7 @@ def test_the_edge_is_that_of_random_features():
 def test_an_outlier_leaves_the_edge_continuously(residual):
     setting = {**SIZES, "noise": 0.3, "residual": residual}
     low, high = 0.5, 10.0
-    for _ in range(40):
+    for _ in range(20):
         middle = 0.5 * (low + high)
         out = theory.features_spectrum(RELU, H2T, **setting, step_size=middle).count > 0
         low, high = (low, middle) if out else (middle, high)
