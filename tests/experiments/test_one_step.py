@@ -52,12 +52,12 @@ def test_all_claims_on_other_seeds():
 
 
 @pytest.mark.long
-def test_the_table_of_64_networks():
+def test_the_table_of_128_networks():
     settings = one_step.Settings(**one_step.full())
     for part in (table, teachers, spectrum):
         stated = part.claims(settings)
         done = part.measure(settings, stated, seeds=range(900, 916), progress=Silent())
-        assert all(len(f.samples) == 64 for f in done.findings)
+        assert all(len(f.samples) >= 128 for f in done.findings)
         assert {f.claim.key: f.verdict for f in done.findings if f.verdict == "fails"} == {}
 
 

@@ -380,6 +380,35 @@ def test_taylors_sum_comes_to_all_of_it():
     assert gaps[2] < 1e-4
 
 
+@pytest.mark.parametrize("residual", ["labels", "full"])
+def test_the_gradient_is_that_of_networks(residual):
+    n, d, width, noise = 1600, 800, 1000, 0.3
+    rng = np.random.default_rng(11)
+    squares, cosines, along = [], [], []
+    for _ in range(4):
+        x, direction = rng.standard_normal((n, d)), rng.standard_normal(d)
+        direction /= np.linalg.norm(direction)
+        W = rng.standard_normal((width, d))
+        W /= np.linalg.norm(W, axis=1, keepdims=True)
+        a = rng.standard_normal(width) / math.sqrt(width)
+        y = fc.data.link(H2T)(x @ direction) + noise * rng.standard_normal(n)
+        if residual == "full":
+            y = y - RELU(x @ W.T) @ a
+        beta = x.T @ y / n
+        squares.append(beta @ beta)
+        cosines.append(beta @ direction / np.linalg.norm(beta))
+        own = a @ W
+        along.append((beta @ own) ** 2 / (own @ own))
+    sizes = {"n": n, "d": d, "width": width, "noise": noise, "ridge": 1.0}
+    step = theory.errors(RELU, H2T, **sizes, step_size=1.0, residual=residual).step
+    # of heavy tails and 4 networks; without f₀ the full one would be 8 % lower, without its share of φE y² 7 %
+    assert np.mean(squares) == pytest.approx(step.gradient_norm**2, rel=0.04)
+    assert np.mean(cosines) == pytest.approx(step.teacher_cosine, rel=0.04)
+    if residual == "full":
+        share = np.mean(along) / np.mean(squares)
+        assert share == pytest.approx(step.initial_share, abs=0.02)
+
+
 # --- spikes ---
 
 
@@ -446,6 +475,40 @@ def test_a_strong_outlier_is_the_spike():
     )
     assert found.outliers[0] == pytest.approx(0.25 * 500 * found.step.gradient_norm, rel=5e-3)
     assert found.amplitudes[0, 1] ** 2 == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("residual", ["labels", "full"])
+def test_amplitudes_are_residues_of_the_resolvent(residual):
+    """h_a(u)ᵀ(FFᵀ + λn)⁻¹h_a(u) → |amplitude|²/(λ + σ²) at an outlier σ, from Woodbury's identity as it stands."""
+    setting = {**SIZES, "noise": 0.3, "step_size": 1000**0.4, "residual": residual}
+    found = theory.features_spectrum(RELU, H2T, **setting)
+    size = found.amplitudes.shape[-1]
+    phi, psi, width = 0.5, 500 / 600, 600
+    c = RELU.hermite_coefficients(1)[1]
+    rest = RELU.second_moment() - c**2
+    M = spikes.finite(RELU, found.step.strength, found.step.rescaling)
+    C = np.block([[width * M @ M.T, M], [M.T, np.zeros_like(M)]])
+    for k in range(2):
+        target = -(found.outliers[k] ** 2)
+        low, high = -1e6, -rest - c**2 * (1 + 1 / math.sqrt(psi)) ** 2
+        high -= 0.2 * abs(high)  # on the side where λ rises
+        for _ in range(200):
+            middle = 0.5 * (low + high)
+            below = fixed_point.at_kappa(np.array(middle), c, rest, phi, psi).ridge < target
+            low, high = (middle, high) if below else (low, middle)
+        residues = []
+        for kappa in (low * (1 - 1e-5), low * (1 + 1e-5)):
+            point = fixed_point.at_kappa(np.array(kappa), c, rest, phi, psi)
+            G, H = np.eye(size) * point.m1, np.zeros((size, size))
+            w = 1 - point.u
+            G[1, 1] = point.m1 * (point.u - w * found.step.initial_share * psi * point.u)
+            if residual == "full":
+                H[1, 1] = -psi * math.sqrt(width) * w / found.step.gradient_norm
+            K = np.block([[G, H], [H.T, (1 - point.q) * width * np.eye(size)]])
+            both = np.hstack([G, H])
+            inside = C @ np.linalg.inv(np.eye(2 * size) + K @ C)
+            residues.append(np.diag(G - both @ inside @ both.T) * (point.ridge - target))
+        np.testing.assert_allclose(np.mean(residues, axis=0), found.amplitudes[k] ** 2, atol=1e-4)
 
 
 # --- weights ---

@@ -76,9 +76,11 @@ class Start:
         return fc.TwoLayerNet(W, self.net.a, self.net.activation)
 
 
-def streams(settings: Settings, seeds: Sequence[int], *key: int) -> list[np.random.SeedSequence]:
-    """Return the seeds of a part's networks."""
-    return [child(seed, *key, draw) for seed in seeds for draw in range(settings.draws)]
+def streams(
+    settings: Settings, seeds: Sequence[int], *key: int, times: int = 1
+) -> list[np.random.SeedSequence]:
+    """Return the seeds of a part's networks, `times` as many as the settings say."""
+    return [child(seed, *key, draw) for seed in seeds for draw in range(times * settings.draws)]
 
 
 def resolution(settings: Settings) -> float:

@@ -42,6 +42,6 @@ def full() -> Mapping[str, Any]:
     return {
         "alphas": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45),
         "cases": 100,
-        "draws": 4,
+        "draws": 8,
         "grid_seeds": 16,
     }
