@@ -43,7 +43,7 @@ std::vector<Column> columns(const py::list& list, const NetworkView<T>& net,
     column.request.name = spec[0].cast<std::string>();
     const ObservableEntry<T>& entry = find_observable<T>(column.request.name);
     require(!entry.needs_signs || activation.by_sign(),
-            column.request.name + " needs a homogeneous activation");
+            column.request.name + " needs an activation whose slope is told by a sign");
     const py::object directions = spec[1];
     if (!directions.is_none()) {
       if (!py::isinstance<Array<double>>(directions))

@@ -38,7 +38,7 @@ static void tiles_cover_the_plane() {
         CHECK(cut.sample_tiles.count == n);
         CHECK(cut.panel_chunks.count == ceil_div(m, Simd<T>::kPanel));
         CHECK(cut.sample_groups.count == cut.sample_tiles.pieces());
-        CHECK(cut.sample_tiles.length <= Partition<T>::kFar * Partition<T>::kSamples);
+        CHECK(cut.sample_tiles.length <= Partition<T>::kSamples);
         for (const Cut& each : {cut.sample_tiles, cut.panel_chunks, cut.sample_groups})
           check_covers_once(each);
       }

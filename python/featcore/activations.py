@@ -39,6 +39,11 @@ class Activation:
         return True
 
     @property
+    def by_sign(self) -> bool:
+        """Whether the sign of z says σ'(z), so that neurons have activation patterns."""
+        return self.homogeneous
+
+    @property
     def kinked(self) -> bool:
         """Whether σ' jumps at 0."""
         return False
@@ -349,6 +354,11 @@ class Centred(Activation):
     def compiled(self) -> bool:
         """Whether the core has it, so that networks take it."""
         return self.inner.compiled
+
+    @property
+    def by_sign(self) -> bool:
+        """Whether the sign of z says σ'(z), so that neurons have activation patterns."""
+        return self.inner.by_sign
 
     @property
     def kinked(self) -> bool:

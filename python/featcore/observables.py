@@ -385,7 +385,7 @@ def check(
             f"observe: the directions of {observable.name!r} have dimension "
             f"{observable.directions.shape[1]} and the network {net.dim}"
         )
-    if observable.needs_signs and not net.activation.homogeneous:
+    if observable.needs_signs and not net.activation.by_sign:
         raise ValueError(
             f"observe: {observable.name!r} counts activation patterns, which {net.activation!r} has not; "
             "it needs ReLU or leaky ReLU"

@@ -172,7 +172,7 @@ def test_wrong_splits_are_refused(function):
             ),
         ),
         ("one_step", "step_size", (None, "0")),
-        ("one_step", "full", (3, "full")),
+        ("one_step", "full", (None, "full")),
         ("outputs", "num_threads", (None, 1.5, "2", 2**40)),
         ("loss_and_grad", "loss", (None, "", "Hinge", 3)),
         ("loss_and_grad", "mean", ("mean",)),
@@ -257,10 +257,10 @@ def test_wrong_columns_are_refused(column):
         core.descend(**{**good, "columns": [column]})
 
 
-def test_patterns_need_a_homogeneous_activation():
+def test_patterns_need_an_activation_with_signs():
     good = arguments()["descend"]
     column = ("patterns", None, 0, False, [0], OUT.copy())
-    with pytest.raises(ValueError, match="homogeneous"):
+    with pytest.raises(ValueError, match="told by a sign"):
         core.descend(**{**good, "activation": ("tanh", 0.0, 0.0, ()), "columns": [column]})
 
 

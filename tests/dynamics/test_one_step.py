@@ -164,6 +164,14 @@ def test_descend_goes_on_from_the_step_and_a_file_keeps_it(sigma, form, tmp_path
     np.testing.assert_array_equal(longer.net.W, run.continue_(3).net.W)
 
 
+def test_centred_networks_have_the_patterns_of_the_network():
+    net, data = problem(20, 4, 10, fc.ReLU())
+    centred = fc.TwoLayerNet(net.W, net.a, fc.ReLU().centred())
+    for name in ("patterns", "dead"):
+        got, expected = (fc.observables.evaluate(name, w, data, "squared") for w in (centred, net))
+        assert got == expected > (-1 if name == "dead" else 0)
+
+
 def test_flows_of_centred_networks_are_runge_kutta_s():
     net, data = problem(20, 4, 10, fc.ReLU().centred())
     with pytest.raises(ValueError, match="method='tsit5'"):

@@ -30,7 +30,7 @@ class PackedInputs {
   PackedInputs(const T* x, Index d, const Cut& tiles, bool whatever, const Team& team)
       : x_(x), d_(d) {
     if (!whatever && tiles.count * d > kBudget) return;
-    packed_ = Buffer<T>(tiles.count * d);
+    packed_ = Buffer<T>::unset(tiles.count * d);
     team.for_each(tiles.pieces(), [&](Index s, const Worker&) {
       const Index first = tiles.begin(s);
       pack_inputs(x + first * d, tiles.end(s) - first, d, packed_.data() + first * d);

@@ -37,12 +37,9 @@ struct Cut {
 
 template <class T>
 struct Partition {
-  // Of a tile: what is weighed for one panel stays in the first-level cache.
+  // Of a tile, at most: what is weighed for one panel stays in the first-level cache.
   static constexpr Index kSamples =
       24 * 1024 / (Simd<T>::kPanel * static_cast<Index>(sizeof(T))) / kMicroBlock * kMicroBlock;
-  // Where a panel of weights, or of sums, outgrows the second-level cache, a tile has so many times
-  // the samples: the panel comes from afar once a tile, and that takes longer than a larger tile.
-  static constexpr Index kFar = 4;
 
   Cut sample_tiles;
   Cut panel_chunks;   // each sums its own outputs
@@ -59,7 +56,9 @@ struct Partition {
     constexpr Index kMostChunks = 64;
     constexpr Index kEnoughUnits = 16;
     constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
-    const Index near = std::max<Index>(1, kNear / (d * Simd<T>::kPanel));
+    // Where not even a panel's do, panels of a chunk share what comes from memory: the samples.
+    constexpr Index kSharing = 4;
+    const Index near = d * Simd<T>::kPanel > kNear ? kSharing : kNear / (d * Simd<T>::kPanel);
     // A small network is cut into few: what a chunk needs made (subset_sums.hpp) must pay.
     constexpr double kWorthAChunk = 2e5;  // flops
     const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
@@ -80,10 +79,8 @@ struct Partition {
   // Of a tile at dimension d: fewer where d is large, since a stop is asked for once a tile.
   static Index samples(Index d) {
     constexpr Index kPromptWork = 20'000'000;
-    constexpr Index kNear = 512 * 1024 / static_cast<Index>(sizeof(T));
-    const Index times = Simd<T>::kPanel * d > kNear ? kFar : 1;
-    return std::clamp(times * kPromptWork / (Simd<T>::kPanel * d) / kMicroBlock * kMicroBlock,
-                      Index{kMicroBlock}, times * kSamples);
+    return std::clamp(kPromptWork / (Simd<T>::kPanel * d) / kMicroBlock * kMicroBlock,
+                      Index{kMicroBlock}, kSamples);
   }
 
   Index units() const { return panel_chunks.pieces() * sample_groups.pieces(); }
