@@ -402,6 +402,27 @@ TEST(a_stop_drops_the_unfinished_step) {
   CHECK(trace.W.empty() || same_bits(trace.W, stepper.state().W));
 }
 
+// The first sides and outputs of so many neurons take longer than a monitor waits.
+TEST(a_stop_before_the_first_step_leaves_a_flow_that_has_not_begun) {
+  struct Impatient final : Monitor {
+    bool poll() override { return false; }
+  };
+  const Problem<double> p = random_problem<double>(40, 20, 200000, 4);
+  const Objective<double> objective({}, p.split());
+  const Activation relu{ActivationKind::homogeneous, 0};
+  EventFlow<double> stepper(p.net(), relu, objective, {1e-9, 0, {}});
+  Impatient monitor;
+  CHECK_THROWS(Stopped, stepper.begin(Team(2, monitor)));
+  CHECK(stepper.state().sides.empty());
+  CHECK(stepper.state().f.empty());
+  Monitor calm;
+  stepper.begin(Team(2, calm));
+  EventFlow<double> other(p.net(), relu, objective, {1e-9, 0, {}});
+  other.begin(Team(2, calm));
+  CHECK(stepper.state().sides == other.state().sides);
+  CHECK(same_bits(stepper.state().f, other.state().f));
+}
+
 TEST(orders_of_convergence) {
   const Problem<double> p = random_problem<double>(20, 3, 8, 6);
   const std::vector<Objective<double>> objectives = {Objective<double>({}, p.split())};

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "featcore/eigen.hpp"
+#include "featcore/least_norm.hpp"
 
 namespace featcore {
 
@@ -42,8 +43,7 @@ inline bool minimize_in_box(const ColMatrix<double>& K, const Vector<double>& D,
           system(p, q) =
               K(inside[static_cast<std::size_t>(p)], inside[static_cast<std::size_t>(q)]);
       }
-      const Vector<double> move =
-          Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>>(system).solve(right);
+      const Vector<double> move = LeastNorm(system).solve_one(right);
       double share = 1;
       Index first = -1;
       for (Index p = 0; p < size; ++p) {

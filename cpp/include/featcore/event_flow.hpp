@@ -125,9 +125,10 @@ class EventFlow final : public FlowStepper<T> {
     if (!begun_) {
       const Index lines = samples_.n();
       const Index padded = samples_.padded_n();
-      state_.sides.assign(size(m_ * lines), -1);
-      state_.f.assign(size(n_), T(0));
-      state_.legendre.assign(size(n_ * kTerms), 0.0);
+      EventFlowState<T> first = state_;  // a stop in here leaves a flow that has not begun
+      first.sides.assign(size(m_ * lines), -1);
+      first.f.assign(size(n_), T(0));
+      first.legendre.assign(size(n_ * kTerms), 0.0);
       team.for_work(2.0 * static_cast<double>(lines * m_ * d_))
           .for_each(chunks_.pieces(), [&](Index chunk, const Worker& worker) {
             T* sums = sums_.data() + chunk * chunk_size_;
@@ -154,13 +155,14 @@ class EventFlow final : public FlowStepper<T> {
                 const T norm = samples_.norms()[u];
                 Side side = zu > 0 ? Side::active : Side::inactive;
                 if (std::abs(zu) <= least * norm && norm > 0) side = Side::still;
-                state_.sides[size(j * lines + u)] = static_cast<std::int8_t>(side);
+                first.sides[size(j * lines + u)] = static_cast<std::int8_t>(side);
                 sums[u] += a * (zu > 0 ? zu : static_cast<T>(slope_) * zu);
                 if (samples_.mirrored()) sums[padded + u] += a * zu;
               }
             }
           });
-      gather_outputs(0, state_.f.data());
+      gather_outputs(0, first.f.data());
+      state_ = std::move(first);
       next_ = state_;
       begun_ = true;
     }

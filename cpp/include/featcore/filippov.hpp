@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "featcore/eigen.hpp"
+#include "featcore/least_norm.hpp"
 
 namespace featcore {
 
@@ -16,7 +17,7 @@ constexpr double kRelease = 1e-9;
 // What samples must add to a field, or to several, for it to be across them.
 inline ColMatrix<double> coefficients_across(const ColMatrix<double>& gram,
                                              const ColMatrix<double>& fields) {
-  return Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>>(gram).solve(-fields);
+  return LeastNorm(gram).solve(-fields);
 }
 
 // `status` of every tied sample, on (1), off (-1) or held (0): what it was, and then a choice such

@@ -18,6 +18,7 @@
 #include "featcore/flow_stepper.hpp"
 #include "featcore/hinge_samples.hpp"
 #include "featcore/hinge_series.hpp"
+#include "featcore/least_norm.hpp"
 #include "featcore/types.hpp"
 #include "featcore/way_out.hpp"
 
@@ -268,7 +269,7 @@ class HingeCore {
     std::vector<Index> lines;
     Vector<double> constant;
     ColMatrix<double> S;
-    Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> gram;
+    LeastNorm gram;
   };
 
   // What carries all neurons along a piece. V has the demands of support vectors at its start in
@@ -456,9 +457,8 @@ class HingeCore {
         for (Index b = 0; b < held; ++b) across(p, b) = product(u, group(b).line);
       }
       slide.gram.compute(gram);
-      slide.constant = slide.gram.solve(-fields);
-      slide.S =
-          held > 0 ? ColMatrix<double>(slide.gram.solve(across)) : ColMatrix<double>(count, 0);
+      slide.constant = slide.gram.solve_one(-fields);
+      slide.S = held > 0 ? slide.gram.solve(across) : ColMatrix<double>(count, 0);
       for (Index p = 0; p < count; ++p)
         course_.V.row(j) += slide.constant(p) * line_row(slide.lines[size(p)]);
       if (held > 0) course_.piece.corrections.push_back({j, across.transpose() * slide.S});
@@ -492,7 +492,7 @@ class HingeCore {
       Vector<double> left(slide.constant.size());
       for (Index p = 0; p < left.size(); ++p)
         left(p) = line_row(slide.lines[size(p)]).dot(moved.row(j));
-      take(slide.gram.solve(left));
+      take(slide.gram.solve_one(left));
     }
   }
 
@@ -1035,7 +1035,7 @@ class HingeCore {
     Eigen::Map<Eigen::RowVectorXd> row(w, padded_d_);
     Vector<double> left(slide.constant.size());
     for (Index p = 0; p < left.size(); ++p) left(p) = line_row(slide.lines[size(p)]).dot(row);
-    const Vector<double> lost = slide.gram.solve(left);
+    const Vector<double> lost = slide.gram.solve_one(left);
     for (Index p = 0; p < left.size(); ++p) row -= lost(p) * line_row(slide.lines[size(p)]);
     double* const z = products_.data() + slide.neuron * padded_n_;
     samples_.lines().multiply(w, padded_d_, 1, z);

@@ -20,6 +20,7 @@
 
 #include "featcore/eigen.hpp"
 #include "featcore/form.hpp"
+#include "featcore/least_norm.hpp"
 
 namespace featcore {
 
@@ -107,7 +108,7 @@ class HingeSeries {
           lack.noalias() += y_[at(k - l)].transpose() * da_[at(l)];
           lack.noalias() += dy_[at(l)].transpose() * a_[at(k - l)];
         }
-        eta_.emplace_back(kernel_.solve(-lack));
+        eta_.push_back(kernel_.solve_one(-lack));
         const ColMatrix<double> more = rates.W * (a_[0] * eta_.back().transpose());
         dB += more;
         dy += piece.products(more);
@@ -175,7 +176,7 @@ class HingeSeries {
   double unit_ = 1;
   std::vector<Vector<double>> a_, A_, eta_, y0_, da_;
   std::vector<ColMatrix<double>> B_, y_, dy_;
-  Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> kernel_;
+  LeastNorm kernel_;
 };
 
 }  // namespace featcore

@@ -10,6 +10,7 @@
 #include "featcore/box_program.hpp"
 #include "featcore/eigen.hpp"
 #include "featcore/filippov.hpp"
+#include "featcore/least_norm.hpp"
 
 namespace featcore {
 
@@ -39,10 +40,7 @@ class TiedSamples {
       rows.row(p) = rows_.row(held[at(p)]);
       out.row(p) /= lengths_(held[at(p)]);
     }
-    Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> solver;
-    solver.setThreshold(kDependent);
-    solver.compute(rows);
-    const ColMatrix<double> inverse = solver.pseudoInverse();
+    const ColMatrix<double> inverse = LeastNorm(rows, kDependent).pseudoinverse();
     out = -(inverse.transpose() * (inverse * out)).eval();
     for (Index p = 0; p < size; ++p) out.row(p) /= lengths_(held[at(p)]);
     return out;
@@ -52,10 +50,7 @@ class TiedSamples {
   std::vector<Index> spanned(const std::vector<Index>& held) const {
     ColMatrix<double> rows(static_cast<Index>(held.size()), rows_.cols());
     for (Index p = 0; p < rows.rows(); ++p) rows.row(p) = rows_.row(held[at(p)]);
-    Eigen::CompleteOrthogonalDecomposition<ColMatrix<double>> solver;
-    solver.setThreshold(kDependent);
-    solver.compute(rows);
-    const ColMatrix<double> onto = solver.pseudoInverse() * rows;
+    const ColMatrix<double> onto = LeastNorm(rows, kDependent).pseudoinverse() * rows;
     std::vector<Index> found;
     for (Index p = 0; p < count(); ++p) {
       const Eigen::RowVectorXd row = rows_.row(p);
