@@ -110,21 +110,34 @@ def test_extreme_arguments_warn_of_nothing(ratio):
 # --- what the step adds ---
 
 
-def test_means_over_a_gaussian_argument():
-    t = np.linspace(-6, 6, 49)
-    table = spikes._tabulated(RELU, 8.0)(t)
-    density = np.exp(-0.5 * t**2) / math.sqrt(2 * math.pi)
-    np.testing.assert_allclose(table, t * ndtr(t) + density - 1 / math.sqrt(2 * math.pi), atol=1e-8)
-    np.testing.assert_allclose(
-        spikes._tabulated(fc.Erf(), 8.0)(t), erf(t / math.sqrt(3)), atol=1e-8
-    )
-    for scale in (0.0, 1e-3, 0.5, -1.5):
-        exact = np.maximum(t, 0.0)
-        if scale:
-            r = abs(scale)
-            exact = t * ndtr(t / r) + r * np.exp(-0.5 * (t / r) ** 2) / math.sqrt(2 * math.pi)
-        got = spikes._smoothed(fc.ReLU(), t, np.full_like(t, scale))
-        np.testing.assert_allclose(got, exact, atol=1e-10)
+def test_moments_of_activations():
+    size = np.array([0.0, 1e-3, 0.5, 1.0, 3.0])
+    got = spikes.hermite_moments(fc.ReLU(), size)
+    own = fc.ReLU().hermite_coefficients(8) * np.sqrt([math.factorial(k) for k in range(9)])
+    np.testing.assert_allclose(got, size[:, None] * own, atol=1e-12)
+    for sigma in (fc.Tanh(), fc.GELU(), fc.Erf()):
+        own = sigma.hermite_coefficients(8) * np.sqrt([math.factorial(k) for k in range(9)])
+        np.testing.assert_allclose(spikes.hermite_moments(sigma, np.array(1.0)), own, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "mean"),
+    [
+        (fc.Erf(), lambda t: erf(t / math.sqrt(3))),
+        (fc.ReLU(), lambda t: t * ndtr(t) + np.exp(-0.5 * t**2) / math.sqrt(2 * math.pi)),
+    ],
+)
+def test_the_matrix_of_spikes_over_both_sides(sigma, mean):
+    """E[m(suξ)h_a(u)h_b(ξ)] from m(t) = E σ(z + t) in closed form."""
+    node, weight = np.polynomial.hermite_e.hermegauss(120)
+    kept = np.abs(node) < 11
+    node, weight = node[kept], weight[kept] / math.sqrt(2 * math.pi)
+    factorials = np.sqrt([math.factorial(k) for k in range(9)])
+    basis = (np.polynomial.hermite_e.hermevander(node, 8) / factorials).T * weight
+    for s in (-0.1, 0.05, 0.6):
+        expected = basis @ mean(s * np.outer(node, node)) @ basis.T
+        got = spikes.finite(sigma, np.array(s), np.array(0.0))
+        np.testing.assert_allclose(got, expected, atol=1e-7)
 
 
 def test_of_a_polynomial_taylors_sum_is_all():

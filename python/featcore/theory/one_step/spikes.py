@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +11,21 @@ from numpy.typing import NDArray
 from featcore.activations import Activation
 from featcore.theory.one_step.expansions import DEGREE, expand, monomials, norms
 
-if TYPE_CHECKING:
-    from scipy.interpolate import CubicSpline
-
 Array = NDArray[np.float64]
 
 _REACH = 9.0
 """Where the Gaussian laws are cut: 2e-19 of their mass."""
-_OUTER, _INNER = 64, 96
-"""Quadrature nodes over u and over ξ, before the cut; over z, half of them on each side of the kink."""
-_SPACING = 1.0 / 32.0
-"""Of the table of m(t): its splines are right to 3e-9."""
+_OUTER, _INNER = 64, 64
+"""Quadrature nodes over ξ, before the cut; and over each half of σ's argument."""
 _AT_ONCE = 256
 """Matrices that are integrated at a time, for the sake of memory."""
 
 
 def finite(sigma: Activation, strength: Array, rescaling: Array) -> Array:
     """Return M_ab = E[σ((1 + δξ)z + suξ) h_a(u) h_b(ξ)] of independent normal z, u, ξ.
+
+    Given ξ, σ's argument is Rg with R² = (1 + δξ)² + (sξ)² and g normal, and E[h_a(u) | g] = (sξ/R)^a h_a(g): one
+    integral over g for each ξ, whose kink stays at 0.
 
     Parameters
     ----------
@@ -47,21 +44,21 @@ def finite(sigma: Activation, strength: Array, rescaling: Array) -> Array:
     )
     matrices = np.empty((pairs.shape[1], DEGREE + 1, DEGREE + 1))
     node, basis = _outer_rule()
-    grid = np.outer(node, node)
+    degrees = np.arange(DEGREE + 1)
     for start in range(0, pairs.shape[1], _AT_ONCE):
-        s, delta = pairs[:, start : start + _AT_ONCE, None, None]
-        t = s * grid
-        if delta.any():
-            values = np.stack(
-                [
-                    _smoothed(sigma, each, 1.0 + float(shift) * node)
-                    for each, shift in zip(t, delta.ravel(), strict=True)
-                ]
-            )
-        else:
-            values = _tabulated(sigma, _half_range(float(np.abs(t).max(initial=0.0))))(t)
-        matrices[start : start + _AT_ONCE] = basis @ values @ basis.T
+        s, delta = pairs[:, start : start + _AT_ONCE, None]
+        along = s * node
+        size = np.hypot(1.0 + delta * node, along)
+        cosine = along / np.where(size > 0, size, 1.0)
+        values = cosine[..., None] ** degrees * hermite_moments(sigma, size)
+        matrices[start : start + _AT_ONCE] = np.swapaxes(values, -1, -2) @ basis.T
     return matrices[where.ravel()].reshape(*shape, DEGREE + 1, DEGREE + 1)
+
+
+def hermite_moments(sigma: Activation, size: Array) -> Array:
+    """Return E[σ(Rg)h_a(g)] for each R, by Gauss-Legendre on either side of σ's kink: shape (…, `DEGREE` + 1)."""
+    node, basis = _inner_rule()
+    return np.asarray(sigma(size[..., None] * node) @ basis.T)
 
 
 def taylor(sigma: Activation, strength: Array, tilt: Array, order: int) -> Array:
@@ -116,39 +113,23 @@ def directions(sigma: Activation, tilt: Array, order: int) -> Array:
 
 @functools.cache
 def _outer_rule() -> tuple[Array, Array]:
-    """Return nodes, and the weighted values of h_0, h_1, … there, a row each."""
+    """Return nodes over ξ, and the weighted values of h_0, h_1, … there, a row each."""
     node, weight = np.polynomial.hermite_e.hermegauss(_OUTER)
     kept = np.abs(node) < _REACH
     node, weight = node[kept], weight[kept] / math.sqrt(2.0 * math.pi)
-    basis = np.polynomial.hermite_e.hermevander(node, DEGREE).T / norms(DEGREE + 1)[:, None]
-    return node, basis * weight
+    return node, _polynomials(node) * weight
 
 
-def _smoothed(sigma: Activation, t: Array, scale: Array) -> Array:
-    """Return E σ(scale·z + t), by Gauss-Legendre on either side of σ's kink at 0."""
-    node, weight = np.polynomial.legendre.leggauss(_INNER // 2)
-    # the kink, or where it would be; without a Gaussian part there is none
-    kink = np.clip(np.divide(-t, scale, out=np.zeros_like(t), where=scale != 0), -_REACH, _REACH)
-    total = np.zeros_like(t)
-    ends = np.full_like(t, _REACH)
-    for low, high in ((-ends, kink), (kink, ends)):
-        half = 0.5 * (high - low)
-        z = (0.5 * (high + low))[..., None] + half[..., None] * node
-        density = np.exp(-0.5 * z**2) * weight
-        values = sigma(scale[..., None] * z + t[..., None])
-        total += half * np.einsum("...k,...k->...", density, values)
-    return np.asarray(total / math.sqrt(2.0 * math.pi))
+@functools.cache
+def _inner_rule() -> tuple[Array, Array]:
+    """Return nodes over g, and the weighted values of h_0, h_1, … there, a row each."""
+    node, weight = np.polynomial.legendre.leggauss(_INNER)
+    half = 0.5 * _REACH * (node + 1.0)
+    mass = 0.5 * _REACH * weight * np.exp(-0.5 * half**2) / math.sqrt(2.0 * math.pi)
+    both = np.concatenate([-half[::-1], half])
+    return both, _polynomials(both) * np.concatenate([mass[::-1], mass])
 
 
-def _half_range(largest: float) -> float:
-    """Return a power of two: few tables serve all strengths."""
-    return 2.0 ** max(2, math.ceil(math.log2(max(largest, 1.0))))
-
-
-@functools.lru_cache(maxsize=64)
-def _tabulated(sigma: Activation, half_range: float) -> CubicSpline:
-    """Return the spline of m(t) = E σ(z + t), made once an activation."""
-    from scipy.interpolate import CubicSpline
-
-    t = np.arange(-half_range, half_range + 0.5 * _SPACING, _SPACING)
-    return CubicSpline(t, _smoothed(sigma, t, np.ones_like(t)))
+def _polynomials(x: Array) -> Array:
+    """Return h_0, h_1, … at x, a row each."""
+    return np.asarray(np.polynomial.hermite_e.hermevander(x, DEGREE).T / norms(DEGREE + 1)[:, None])
