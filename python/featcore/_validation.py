@@ -62,7 +62,9 @@ def float_array(
         raise ValueError(f"{name} has shape {array.shape}; it must have {ndim} axes")
     if not allow_empty and array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}; no axis may be empty")
-    finite = np.isfinite(array) | (np.isneginf(array) & allow_minus_infinity)
+    finite = np.isfinite(array)
+    if allow_minus_infinity:
+        finite |= np.isneginf(array)
     if not finite.all():
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise ValueError(

@@ -172,7 +172,7 @@ def test_wrong_splits_are_refused(function):
             ),
         ),
         ("one_step", "step_size", (None, "0")),
-        ("one_step", "full", (None, "full")),
+        ("one_step", "full", ("full",)),
         ("outputs", "num_threads", (None, 1.5, "2", 2**40)),
         ("loss_and_grad", "loss", (None, "", "Hinge", 3)),
         ("loss_and_grad", "mean", ("mean",)),

@@ -32,10 +32,12 @@ def test_the_fit_is_the_minimiser_and_says_what_it_reaches(n, N, dtype, seed, lo
     F = F.astype(np.float64)
     for k, value in enumerate(lam):
         a = reference.ridge(F, y, value)
-        # of the minimiser by the condition of the problem, of what it reaches by rounding
+        # Of the minimiser: ours by the condition of its normal equations, the reference's least squares by rounding of
+        # y, which is no smaller than what is left of it.
         condition = np.linalg.norm(F, 2) ** 2 / (n * value) + 1
-        scale = np.linalg.norm(a) + np.finfo(float).tiny
-        assert np.linalg.norm(fit.coefficients[k] - a) <= 1e-14 * condition * (n + N) * scale
+        least_squares = np.linalg.norm(y) / np.sqrt(n * value)
+        distance = np.linalg.norm(fit.coefficients[k] - a)
+        assert distance <= 1e-14 * (n + N) * (condition * np.linalg.norm(a) + least_squares)
         error = np.mean((y - F @ a) ** 2)
         bound = 1e-13 * (n + N) * np.mean(y**2) * condition**0.5
         assert abs(fit.train_error[k] - error) <= bound
@@ -94,6 +96,16 @@ def test_features_that_depend_on_each_other():
     fit = fc.ridge(F, y, np.array([1e-25, 1e-2, 1.0, 10.0]))
     for k, lam in ((1, 1e-2), (2, 1.0), (3, 10.0)):
         np.testing.assert_allclose(fit.coefficients[k], reference.ridge(F, y, lam), atol=1e-12)
+
+
+@pytest.mark.parametrize("lam", [1e-19, np.array([1e-19, 1e-18])], ids=["one", "path"])
+def test_a_pivot_that_rounding_made_positive_is_not_trusted(lam):
+    for seed in range(25):
+        F, y = problem(30, 5, seed)
+        F = np.hstack([F, F[:, :3] + F[:, 1:4]])
+        least = np.linalg.lstsq(F, y, rcond=1e-10)[0]
+        got = np.atleast_2d(fc.ridge(F, y, lam).coefficients)[0]
+        np.testing.assert_allclose(got, least, atol=1e-10)
 
 
 def test_it_is_what_the_baselines_minimise():
