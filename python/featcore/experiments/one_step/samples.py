@@ -117,5 +117,7 @@ def _draw(tested: NDArray[np.float64]) -> matplotlib.figure.Figure:
         mean, error = band(np.swapaxes(tested, 0, 1)[..., step])
         axes.errorbar(RATIOS, mean, error, fmt="o", color=f"C{step}", label=label)
     axes.set(xscale="log", xlabel="n/d", ylabel="test error")
+    axes.minorticks_off()
+    axes.set_xticks(RATIOS, [f"{ratio:g}" for ratio in RATIOS])
     axes.legend()
     return canvas
