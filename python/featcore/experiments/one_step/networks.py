@@ -171,4 +171,4 @@ def allowance(alpha: float | None) -> float:
         return 0.02
     if alpha <= 0.3:
         return 0.03
-    return 0.06 if alpha <= 0.4 else 0.08
+    return 0.06 if alpha <= 0.4 else 0.10
