@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "amplification": "featcore.experiments.amplification",
     "alignment": "featcore.experiments.alignment",
+    "one-step": "featcore.experiments.one_step",
     "modes": "featcore.experiments.modes",
 }
 
