@@ -39,7 +39,10 @@ RIDGES = (0.005, 0.05, 0.5)
 """The one in the middle is that of the claims on each α."""
 TOGETHER, APART = 0.2, 0.4
 """Exponents below and above 1/4 at which the two teachers are compared."""
-BEFORE = ". Before, 6 %: 64 networks (seeds 0 to 15) of the quadratic teacher were 9 and 12 % off at 0.45"
+FAILED: frozenset[tuple[str, float | None, str]] = frozenset(
+    {("quadratic", 0.45, "objective"), ("quadratic", 0.45, "train_error")}
+)
+"""Measured, but claimed no longer: 6 % were not enough for these (docs/one_step.md), of which ν = 0.18 is left out."""
 DERIVED = "docs/derivations.md, one gradient step"
 
 
@@ -52,14 +55,15 @@ def claims(settings: Settings) -> list[Claim]:
             share = allowance(alpha)
             after = "Random features" if alpha is None else f"After a step of n^{alpha:g}"
             for quantity in QUANTITIES:
+                if (teacher, alpha, quantity) in FAILED:
+                    continue
                 value = float(getattr(found, quantity))
                 stated.append(
                     Claim(
                         key=f"{teacher}-{_name(alpha)}-{quantity.split('_', maxsplit=1)[0]}",
                         sentence=f"{teacher.capitalize()} teacher. {after}: {WORDS[quantity]} of ridge regression.",
                         source="derived",
-                        reference=f"{DERIVED}; {share:.0%} allowed for d = 500"
-                        + (BEFORE if alpha is not None and alpha > 0.4 else ""),
+                        reference=f"{DERIVED}; {share:.0%} allowed for d = 500",
                         predicted=value,
                         relation="equal",
                         bias=share * value,
@@ -122,6 +126,8 @@ def measure(
     for teacher in TEACHERS:
         for k, alpha in enumerate((None, *settings.alphas)):
             for q, quantity in enumerate(QUANTITIES):
+                if (teacher, alpha, quantity) in FAILED:
+                    continue
                 key = f"{teacher}-{_name(alpha)}-{quantity.split('_', maxsplit=1)[0]}"
                 samples[key] = done[teacher][:, k, 1, q].tolist()
     for alpha in (TOGETHER, APART):
@@ -168,6 +174,12 @@ def measure(
             ),
         ],
         data={"teachers": found},
+        notes=[
+            "Objective and training error of the quadratic teacher at α = 0.45 are shown, not claimed: 6 % were "
+            "not enough for them."
+        ]
+        if 0.45 in settings.alphas
+        else [],
     )
 
 
