@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from featcore._validation import real
+from featcore._validation import integer, real
 
 Array = NDArray[Any]
 Spec = tuple[str, float, float, tuple[float, ...]]
 """An activation as the core takes it: name, slope, offset that is subtracted, Hermite coefficients."""
+
+_MOST = 170  # degree: its factorial is the last in the range of float64
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,10 @@ class Activation:
     def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
         """Return c_0 … c_degree with c_k = E[σ(Z) He_k(Z)]/k!, so that σ = Σ_k c_k He_k.
 
-        Adaptive quadrature split at 0; ReLU and erf override it with closed forms.
+        Adaptive quadrature split at 0; ReLU and erf override it with closed forms. `degree` is from 0 to 170, the last
+        whose factorial is in the range of float64.
         """
+        degree = _degree(degree)
         return np.array([self._coefficient(k) for k in range(degree + 1)])
 
     def mean(self) -> float:
@@ -94,8 +98,21 @@ class Activation:
 
     def _coefficient(self, k: int) -> float:
         """Return c_k by quadrature."""
-        basis = np.polynomial.hermite_e.HermiteE([0.0] * k + [1.0])
-        return _expectation(lambda z: self._at(z) * float(basis(z))) / math.factorial(k)
+        # Against He_k/√k!, whose variance is 1: that of He_k would leave no digits for the quadrature to reach.
+        scaled = _expectation(lambda z: self._at(z) * _orthonormal_hermite(k, z))
+        return scaled / math.sqrt(math.factorial(k))
+
+
+def _orthonormal_hermite(k: int, z: float) -> float:
+    """Return He_k(z)/√k! by its recurrence."""
+    last, value = 0.0, 1.0
+    for j in range(k):
+        last, value = value, (z * value - math.sqrt(j) * last) / math.sqrt(j + 1)
+    return value
+
+
+def _degree(degree: int) -> int:
+    return integer("degree", degree, least=0, most=_MOST)
 
 
 def _expectation(function: Callable[[float], float]) -> float:
@@ -143,6 +160,7 @@ class LeakyReLU(Activation):
 
     def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
         """Return c_0 … c_degree in closed form: relu has c_0 = 1/√2π, c_1 = ½, c_k = He_{k-2}(0)/(k!√2π)."""
+        degree = _degree(degree)
         relu = np.zeros(degree + 1)
         relu[0] = 1.0 / math.sqrt(2.0 * math.pi)
         if degree >= 1:
@@ -194,6 +212,7 @@ class Tanh(Activation):
 
     def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
         """Return c_0 … c_degree by quadrature; even ones are zero, exactly."""
+        degree = _degree(degree)
         return np.array([self._coefficient(k) if k % 2 else 0.0 for k in range(degree + 1)])
 
 
@@ -215,6 +234,7 @@ class Erf(Activation):
 
     def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
         """Return c_0 … c_degree: c_{2j+1} = (2/√π)(-1)^j 3^{-(2j+1)/2}/(j!(2j+1)), even ones zero."""
+        degree = _degree(degree)
         c = np.zeros(degree + 1)
         for k in range(1, degree + 1, 2):
             j = (k - 1) // 2
@@ -275,7 +295,7 @@ class Hermite(Activation):
     Raises
     ------
     TypeError, ValueError
-        If there are none, or one is not a finite number.
+        If there are none or more than 171, or one is not a finite number.
 
     Examples
     --------
@@ -296,6 +316,11 @@ class Hermite(Activation):
         values = tuple(real(f"coefficients[{k}]", c) for k, c in enumerate(coefficients))
         if not values:
             raise ValueError("coefficients is empty; pass c_0, c_1, …, for example [0, 1] for z")
+        if len(values) > _MOST + 1:
+            raise ValueError(
+                f"coefficients has {len(values)} entries; at most {_MOST + 1}, for beyond degree {_MOST} the variance "
+                "k! of He_k leaves the range of float64"
+            )
         object.__setattr__(self, "coefficients", values)
 
     @property
@@ -313,6 +338,7 @@ class Hermite(Activation):
 
     def hermite_coefficients(self, degree: int) -> NDArray[np.float64]:
         """Return c_0 … c_degree: those given, then zeros."""
+        degree = _degree(degree)
         given = np.asarray(self.coefficients)[: degree + 1]
         return np.pad(given, (0, degree + 1 - len(given)))
 

@@ -56,7 +56,7 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     No halves, and the mean over samples: the normalisation of theories of random features. The minimum itself is
     λ yᵀ(FFᵀ + λn)⁻¹y. All λ share one factorisation of the smaller of FᵀF and FFᵀ, in float64 whatever the features
     are. λ may be as small as one likes: where it is lost in rounding, eigenvalues that are zero to rounding of the
-    largest are taken for zero, and the minimiser of least norm is approached.
+    largest are taken for zero, and the minimiser of least norm is approached. The other λ of a path do not notice.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     Raises
     ------
     TypeError, ValueError
-        If an array has the wrong shape, or a λ is not positive and finite.
+        If an array has the wrong shape, a λ is not positive and finite, or squares leave the range of float64.
     MemoryError
         Before anything is computed, with the number, if it needs more memory than is free.
 
@@ -99,17 +99,19 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     size = min(n, N)
     check_memory(
         f"ridge regression (n={n}, N={N}, {len(penalties)} penalties)",
-        8.0 * (4 * size**2 + 2 * len(penalties) * (n + N)) + 8.0 * F.size * (F.dtype != np.float64),
+        8.0 * (5 * size**2 + 2 * len(penalties) * (n + N)) + 8.0 * F.size * (F.dtype != np.float64),
         "use fewer samples or features",
     )
 
     primal = n >= N
     gram = core.second_moments(F, primal, resolve_threads(None))
     F = F.astype(np.float64, copy=False)
+    _check_range(gram, target, penalties)
     right = F.T @ target if primal else target
-    coefficients = solve(gram, penalties * n, right)
-    if coefficients is None:
-        coefficients = _solve_by_eigenvalues(gram, penalties * n, right)
+    shifts = penalties * n
+    coefficients, trusted = solve(gram, shifts, right)
+    if not trusted.all():
+        coefficients[~trusted] = _solve_by_eigenvalues(gram, shifts[~trusted], right)
     if not primal:
         coefficients = coefficients @ F
     residual = target - coefficients @ F.T
@@ -123,28 +125,35 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     )
 
 
-def solve(gram: Array, shifts: Array, right: Array) -> Array | None:
-    """Return (gram + s I)⁻¹ right for every shift s, shape (k, size); None where a shift is lost in rounding.
+def solve(gram: Array, shifts: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Return (gram + s I)⁻¹ right for every shift s, shape (k, size), and for which shifts it can be trusted.
 
-    One shift is solved for by Cholesky's method. Many share a tridiagonal form QTQᵀ of `gram`, for which one more
-    costs no more than a product with Q: the eigenvectors, which take three times as long, are not needed.
+    The others are lost in rounding; their rows mean nothing. One shift is solved for by Cholesky's method. Many share a
+    tridiagonal form QTQᵀ of `gram`, for which one more costs no more than a product with Q: the eigenvectors, which
+    take three times as long, are not needed.
+
+    What is lost is told by the smallest eigenvalue of gram + s I. Pivots do not tell it: they may all be large where
+    the matrix is singular, if its null vector fades along the way, as it does in tridiagonal forms.
     """
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh_tridiagonal, lapack
 
     size = len(gram)
-    # A pivot below the rounding of the largest eigenvalue is noise, and so is the direction it decides.
+    solutions = np.zeros((len(shifts), size))
     floor = rounding(gram)
     if len(shifts) == 1 or size < 3:
-        solutions = np.empty((len(shifts), size))
+        trusted = np.zeros(len(shifts), dtype=bool)
         for k, shift in enumerate(shifts):
+            shifted = gram + shift * np.eye(size)
             try:
-                factor = cho_factor(gram + shift * np.eye(size), lower=True)
+                factor = cho_factor(shifted, lower=True)
             except LinAlgError:
-                return None
-            if not np.diagonal(factor[0]).min() ** 2 > floor:
-                return None
-            solutions[k] = cho_solve(factor, right)
-        return solutions
+                continue
+            # No eigenvalue is smaller than the shift, nor than the inverse of the inverse's norm.
+            norm = np.abs(shifted).sum(axis=0).max()
+            trusted[k] = shift > floor or lapack.dpocon(factor[0], norm, uplo="L")[0] * norm > floor
+            if trusted[k]:
+                solutions[k] = cho_solve(factor, right)
+        return solutions, trusted
 
     work = int(lapack.dsytrd_lwork(size, lower=1)[0])
     form, diagonal, off, tau, _ = lapack.dsytrd(gram.T, lower=1, lwork=work)
@@ -157,14 +166,16 @@ def solve(gram: Array, shifts: Array, right: Array) -> Array | None:
         )
         return np.vstack([columns[:1], rest])
 
+    least = eigvalsh_tridiagonal(diagonal, off, select="i", select_range=(0, 0))[0]
+    trusted = shifts + least > floor
     start = turned(right[:, None], "T")
-    columns = np.empty((size, len(shifts)), order="F")
-    for k, shift in enumerate(shifts):
-        pivots, factors, failed = lapack.dpttrf(diagonal + shift, off)
-        if failed or not pivots.min() > floor:
-            return None
+    columns = np.empty((size, int(trusted.sum())), order="F")
+    for k, shift in enumerate(shifts[trusted]):
+        pivots, factors, _ = lapack.dpttrf(diagonal + shift, off)
         columns[:, k : k + 1], _ = lapack.dpttrs(pivots, factors, start)
-    return np.ascontiguousarray(turned(columns, "N").T)
+    if columns.size:
+        solutions[trusted] = turned(columns, "N").T
+    return solutions, trusted
 
 
 def rounding(gram: Array) -> float:
@@ -186,6 +197,24 @@ def _penalties(lam: ArrayLike) -> float | Array:
     if not (lams > 0).all():
         raise ValueError(f"lam has the entry {lams.min():g}; every penalty must be > 0")
     return float(lams) if scalar else lams
+
+
+def _check_range(gram: Array, target: Array, penalties: Array) -> None:
+    """Raise unless all sums of squares, and with them all products, are in the range of float64."""
+    n = len(target)
+    with np.errstate(over="ignore"):
+        energy = target @ target
+        largest = penalties.max() * n
+    for name, size in (("features", np.trace(gram)), ("y", energy)):
+        if not np.isfinite(size):
+            raise ValueError(
+                f"{name} has entries whose squares leave the range of float64; scale it"
+            )
+    if not np.isfinite(largest):
+        raise ValueError(
+            f"lam has the entry {penalties.max():g}, which leaves the range of float64 when multiplied by n={n}; "
+            "use a smaller one"
+        )
 
 
 def _target(y: ArrayLike, n: int) -> Array:

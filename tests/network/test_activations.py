@@ -229,6 +229,36 @@ def test_odd_activations_are_centred_exactly():
         assert sigma.centred() is sigma
 
 
+def test_hermite_coefficients_of_high_degree():
+    # c_k = E σ'(Z) He_{k-1}(Z)/k! by parts, and all of the energy up to what is left in the tail; without warnings.
+    c = fc.Tanh().hermite_coefficients(41)
+    z = np.linspace(-14, 14, 200_001)
+    weight = np.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    last, h = np.zeros_like(z), np.ones_like(z)  # He_k/√k!
+    for k in range(41):
+        by_parts = (weight / np.cosh(z) ** 2 * h).sum() / math.sqrt(k + 1)
+        assert c[k + 1] * math.sqrt(math.factorial(k + 1)) == pytest.approx(by_parts, abs=1e-12)
+        last, h = h, (z * h - math.sqrt(k) * last) / math.sqrt(k + 1)
+
+
+@each
+def test_hermite_coefficients_end_where_factorials_do(sigma):
+    for degree in (-1, 171):
+        with pytest.raises(ValueError, match=f"degree={degree} must be"):
+            sigma.hermite_coefficients(degree)
+
+
+def test_the_last_hermite_coefficient_of_all():
+    # of ReLU: √k! c_k = He_{k-2}(0)/√(2π k!), in logarithms
+    c = fc.ReLU().hermite_coefficients(170)
+    q = 84
+    he = math.exp(math.lgamma(2 * q + 1) - math.lgamma(q + 1) - q * math.log(2.0))
+    expected = he / math.sqrt(2 * math.pi) * math.exp(-0.5 * math.lgamma(171))
+    assert abs(c[170]) * math.sqrt(math.factorial(170)) == pytest.approx(expected, rel=1e-11)
+    last = fc.Hermite([0.0] * 170 + [1.0])
+    assert last.second_moment() == float(math.factorial(170))
+
+
 def test_hermite_coefficients_given_are_those_had():
     sigma = fc.Hermite([1, 2, 3])
     np.testing.assert_array_equal(sigma.hermite_coefficients(4), [1, 2, 3, 0, 0])
@@ -249,6 +279,7 @@ def test_hermite_coefficients_given_are_those_had():
         ("12", TypeError, r"coefficients\[0\]='1' must be a real number"),
         (1.0, TypeError, "coefficients=1.0 must be a sequence"),
         ([[1.0]], TypeError, r"coefficients\[0\]"),
+        ([0.0] * 172, ValueError, "coefficients has 172 entries; at most 171"),
     ],
 )
 def test_bad_hermite_coefficients(bad, error, message):

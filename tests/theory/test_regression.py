@@ -108,6 +108,56 @@ def test_a_pivot_that_rounding_made_positive_is_not_trusted(lam):
         np.testing.assert_allclose(got, least, atol=1e-10)
 
 
+@pytest.mark.parametrize("lam", [1e-20, np.array([1e-20, 1.0])], ids=["one", "path"])
+def test_contradicting_copies_of_a_sample_share_their_mean(lam):
+    # Null vectors that fade along the way hide from pivots: each is large, and their matrix singular.
+    for seed in range(12):
+        F, y = problem(8 + 5 * seed, 20 + 8 * seed, seed)
+        F[-1] = F[0]
+        least = np.linalg.lstsq(F, y, rcond=1e-10)[0]
+        fit = fc.ridge(F, y, lam)
+        np.testing.assert_allclose(np.atleast_2d(fit.coefficients)[0], least, atol=1e-10)
+        expected = (y[0] - y[-1]) ** 2 / (2 * len(y))
+        np.testing.assert_allclose(np.atleast_1d(fit.objective)[0], expected, rtol=1e-9)
+
+
+def test_a_null_vector_that_fades_along_the_features_is_seen():
+    # Of FᵀF itself, whose last pivot magnifies rounding by the square of what is left of the vector.
+    N = 20
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        null = np.column_stack([2.0 ** -np.arange(N), rng.standard_normal((N, N - 1))])
+        F = rng.standard_normal((2 * N, N - 1)) @ np.linalg.qr(null)[0][:, 1:].T
+        y = rng.standard_normal(2 * N)
+        least = np.linalg.lstsq(F, y, rcond=1e-10)[0]
+        for lam in (1e-20, np.array([1e-20, 1.0])):
+            got = np.atleast_2d(fc.ridge(F, y, lam).coefficients)[0]
+            np.testing.assert_allclose(got, least, atol=1e-9)
+        with pytest.raises(ValueError, match="l2=1e-20 is lost"):
+            baselines.ridge(F, y, l2=1e-20)
+
+
+def test_other_penalties_of_a_path_do_not_notice_one_that_is_lost():
+    F, y = problem(20, 20, 1)
+    F *= np.geomspace(
+        1e-6, 1e6, 20
+    )  # with some lost, all small ones would be, if all were solved for alike
+    lam = np.array([1.0, 10.0, 1e3])
+    alone = fc.ridge(F, y, lam).coefficients
+    for lost in (1e-30, 1e-12):
+        np.testing.assert_array_equal(fc.ridge(F, y, [lost, *lam]).coefficients[1:], alone)
+
+
+def test_order_and_repetition_of_a_path_do_not_matter():
+    F, y = problem(30, 40, 2)
+    F[-1] = F[0]
+    path = fc.ridge(F, y, [10.0, 1e-30, 0.1, 0.1, 1e-30]).coefficients
+    again = fc.ridge(F, y, [1e-30, 0.1, 10.0]).coefficients
+    np.testing.assert_allclose(
+        path[[1, 2, 0, 3, 4]], again[[0, 1, 2, 1, 0]], rtol=1e-13, atol=1e-15
+    )
+
+
 def test_it_is_what_the_baselines_minimise():
     F, y = problem(60, 40, 5)
     for lam in (1e-3, 1.0):
@@ -190,6 +240,13 @@ def test_bad_arguments_are_named():
         fc.ridge(np.full((6, 4), np.nan), y, 1.0)
     with pytest.raises(TypeError, match="lam"):
         fc.ridge(F, y, "1")
+    for large in (1e308, [1e308, 1.0]):
+        with pytest.raises(ValueError, match=r"lam has the entry 1e\+308.*n=6"):
+            fc.ridge(F, y, large)
+    with pytest.raises(ValueError, match="features has entries whose squares leave the range"):
+        fc.ridge(1e200 * F, y, [1.0, 2.0])
+    with pytest.raises(ValueError, match="y has entries whose squares leave the range"):
+        fc.ridge(F, 1e200 * y, 1.0)
     fit = fc.ridge(F, y, 1.0)
     with pytest.raises(ValueError, match=r"features has shape \(2, 3\); the fit takes \(n, 4\)"):
         fit.predict(np.ones((2, 3)))
@@ -199,5 +256,5 @@ def test_bad_arguments_are_named():
 
 def test_a_fit_that_does_not_fit_is_refused_with_the_number(monkeypatch):
     monkeypatch.setattr(_dispatch, "free_memory", lambda: 1000.0)
-    with pytest.raises(MemoryError, match=r"n=60, N=50, 1 penalties\) needs 7.6\d*e-05 GiB"):
+    with pytest.raises(MemoryError, match=r"n=60, N=50, 1 penalties\) needs 9.4\d*e-05 GiB"):
         fc.ridge(*problem(60, 50), 1.0)
