@@ -131,6 +131,13 @@ def test_separatrices_lie_between_the_outcomes(c):
         assert (below == 2).all()
 
 
+@pytest.mark.parametrize("loss", ["logistic", "hinge"])
+def test_no_goals_are_no_answers(loss):
+    found = theory.starvation(0.1, np.empty((0, 2)), A0=[0.1, 0.2, 0.3], loss=loss)
+    assert found.time.shape == found.rare_logit.shape == (0, 2)
+    assert found.A.shape == found.z.shape == (0, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -163,6 +170,10 @@ def test_separatrices_lie_between_the_outcomes(c):
         (lambda: theory.dual_flow([0, 1], np.eye(2), [1, 1], 0.1, [0.5, 1.0]), "between 0 and 1"),
         (lambda: theory.modes([[1.0, 0.0], [-1.0, 0.0]], [1, 1], [[1.0, 0]], [1.0]), "vanishing"),
         (lambda: theory.modes([[1.0]], [0.5], [[1.0]], [1.0]), "labels must be"),
+        (lambda: theory.modes([[1.0]], [1], [[1.0]], [1.0], tolerance=-1), "tolerance=-1 must be"),
+        (lambda: theory.modes([[1.0]], [1], [[1.0]], [1.0], tolerance=math.nan), "tolerance=nan"),
+        (lambda: theory.mode(1.0, 1.0, [1.0], [1.0]).t_of_s(math.nan), "s has a non-finite"),
+        (lambda: theory.mode(1.0, 1.0, [1.0], [1.0]).t_of_s(-math.inf), "s has a non-finite"),
         (lambda: theory.modes([[1.0]], [1.0], [[1.0, 2.0]], [1.0]), "pass W as"),
     ],
 )
