@@ -131,6 +131,17 @@ def test_separatrices_lie_between_the_outcomes(c):
         assert (below == 2).all()
 
 
+@pytest.mark.parametrize("step_size", [1e-8, 1e-18, 1e-300])
+def test_steps_as_small_as_doubles_are_the_flow(step_size):
+    at = {"norm": 1.0, "share": 1.0, "y0": [0.1], "z0": [0.1]}
+    steps = float(theory.hinge_descent_steps(1.0, step_size=step_size, **at))
+    # a balanced start has u = u0 e^{2t}
+    assert step_size * steps == pytest.approx(0.5 * math.log(100.0), rel=2e-8)
+    done = theory.hinge_descent([0.0, steps, 1e300], step_size=step_size, **at)
+    assert done[0] == pytest.approx(0.01)
+    assert done[1] == pytest.approx(1.0, rel=1e-7)
+
+
 @pytest.mark.parametrize("loss", ["logistic", "hinge"])
 def test_no_goals_are_no_answers(loss):
     found = theory.starvation(0.1, np.empty((0, 2)), A0=[0.1, 0.2, 0.3], loss=loss)
@@ -164,6 +175,12 @@ def test_no_goals_are_no_answers(loss):
         (
             lambda: theory.hinge_descent(1, step_size=0.1, norm=1, share=1, y0=[0.1], z0=[-0.5]),
             "dies",
+        ),
+        (
+            lambda: theory.hinge_descent(
+                1, step_size=0.1, norm=1, share=1, y0=[1e-200], z0=[1e-200]
+            ),
+            "rescale it",
         ),
         (lambda: theory.responses(np.ones((2, 2)), [1.0, 1.0], 0.1), "off orthonormal"),
         (lambda: theory.responses(np.eye(2), [1.0, 0.0], 0.1), "positive numbers"),
