@@ -142,6 +142,14 @@ def test_steps_as_small_as_doubles_are_the_flow(step_size):
     assert done[1] == pytest.approx(1.0, rel=1e-7)
 
 
+@pytest.mark.parametrize("ridge", [1e-100, 1e-290])
+def test_responses_to_the_least_decay(ridge):
+    U, s = np.array([[math.sqrt(0.75), -0.5], [0.5, math.sqrt(0.75)]]), np.array([4.0, 2.0])
+    z = theory.responses(U, s, ridge)
+    pull = s**2 * (U.T @ np.exp(-np.logaddexp(0.0, U @ z))) / ridge
+    np.testing.assert_allclose(z, pull, rtol=1e-9)
+
+
 @pytest.mark.parametrize("loss", ["logistic", "hinge"])
 def test_no_goals_are_no_answers(loss):
     found = theory.starvation(0.1, np.empty((0, 2)), A0=[0.1, 0.2, 0.3], loss=loss)
