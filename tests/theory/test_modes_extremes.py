@@ -131,6 +131,32 @@ def test_separatrices_lie_between_the_outcomes(c):
         assert (below == 2).all()
 
 
+@pytest.mark.parametrize("step_size", [1e-8, 1e-18, 1e-300])
+def test_steps_as_small_as_doubles_are_the_flow(step_size):
+    at = {"norm": 1.0, "share": 1.0, "y0": [0.1], "z0": [0.1]}
+    steps = float(theory.hinge_descent_steps(1.0, step_size=step_size, **at))
+    # a balanced start has u = u0 e^{2t}
+    assert step_size * steps == pytest.approx(0.5 * math.log(100.0), rel=2e-8)
+    done = theory.hinge_descent([0.0, steps, 1e300], step_size=step_size, **at)
+    assert done[0] == pytest.approx(0.01)
+    assert done[1] == pytest.approx(1.0, rel=1e-7)
+
+
+@pytest.mark.parametrize("ridge", [1e-100, 1e-290])
+def test_responses_to_the_least_decay(ridge):
+    U, s = np.array([[math.sqrt(0.75), -0.5], [0.5, math.sqrt(0.75)]]), np.array([4.0, 2.0])
+    z = theory.responses(U, s, ridge)
+    pull = s**2 * (U.T @ np.exp(-np.logaddexp(0.0, U @ z))) / ridge
+    np.testing.assert_allclose(z, pull, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "hinge"])
+def test_no_goals_are_no_answers(loss):
+    found = theory.starvation(0.1, np.empty((0, 2)), A0=[0.1, 0.2, 0.3], loss=loss)
+    assert found.time.shape == found.rare_logit.shape == (0, 2)
+    assert found.A.shape == found.z.shape == (0, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -158,11 +184,21 @@ def test_separatrices_lie_between_the_outcomes(c):
             lambda: theory.hinge_descent(1, step_size=0.1, norm=1, share=1, y0=[0.1], z0=[-0.5]),
             "dies",
         ),
+        (
+            lambda: theory.hinge_descent(
+                1, step_size=0.1, norm=1, share=1, y0=[1e-200], z0=[1e-200]
+            ),
+            "rescale it",
+        ),
         (lambda: theory.responses(np.ones((2, 2)), [1.0, 1.0], 0.1), "off orthonormal"),
         (lambda: theory.responses(np.eye(2), [1.0, 0.0], 0.1), "positive numbers"),
         (lambda: theory.dual_flow([0, 1], np.eye(2), [1, 1], 0.1, [0.5, 1.0]), "between 0 and 1"),
         (lambda: theory.modes([[1.0, 0.0], [-1.0, 0.0]], [1, 1], [[1.0, 0]], [1.0]), "vanishing"),
         (lambda: theory.modes([[1.0]], [0.5], [[1.0]], [1.0]), "labels must be"),
+        (lambda: theory.modes([[1.0]], [1], [[1.0]], [1.0], tolerance=-1), "tolerance=-1 must be"),
+        (lambda: theory.modes([[1.0]], [1], [[1.0]], [1.0], tolerance=math.nan), "tolerance=nan"),
+        (lambda: theory.mode(1.0, 1.0, [1.0], [1.0]).t_of_s(math.nan), "s has a non-finite"),
+        (lambda: theory.mode(1.0, 1.0, [1.0], [1.0]).t_of_s(-math.inf), "s has a non-finite"),
         (lambda: theory.modes([[1.0]], [1.0], [[1.0, 2.0]], [1.0]), "pass W as"),
     ],
 )

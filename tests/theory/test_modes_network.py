@@ -253,6 +253,27 @@ def test_what_else_is_no_mode_is_flagged():
     assert "pre-activations" in skew.doubts[0]
 
 
+def test_a_neuron_that_sees_by_rounding_and_grows_is_flagged():
+    """With the head of the class the network learns it from however small a product; else that stays rounding."""
+    x, y, faint = np.eye(2), [1.0, -1.0], 1e-10
+    data = fc.Dataset(x, y)
+    for w, a, grows in (
+        ([faint, -1.0], 1.0, True),
+        ([-1.0, faint], -1.0, True),
+        ([0.3, faint], -0.2, True),
+        ([faint, -1.0], -1.0, False),
+        ([0.3, faint], 0.2, False),
+        ([0.0, -1.0], 1.0, False),
+    ):
+        net = fc.TwoLayerNet([w], [a])
+        found = solve(net, data, "logistic")
+        assert found.exact is not grows
+        run = fc.flow(net, data, "logistic", t_end=80.0, record=NOTHING, num_threads=1)
+        W, head = found.weights(80.0)
+        close = np.allclose(W, run.net.W, atol=1e-8) and np.allclose(head, run.net.a, atol=1e-8)
+        assert close is not grows
+
+
 # --- failures ---
 
 
@@ -401,6 +422,43 @@ def test_the_rare_logit(lam, norms, start, loss):
         assert reached[0] == pytest.approx(time, rel=1e-8)
     if found.bound_holds:
         assert outputs[1] <= float(found.bound)
+
+
+@pytest.mark.parametrize(
+    ("lam", "norms", "p", "start", "goal"),
+    [
+        (0.1, (1.85, 2.12), 0.375, (6.8e-4, 4.8e-4, -3.55e-4), 2.0),
+        (0.5, (1.0, 1.0), 0.6, (1e-2, 5e-3, -1.1e-2), SURE),
+        (0.2, (0.7, 1.0), 0.6, ([0.05, 1e-3], [0.02, 1e-3], [-0.07, 1e-4]), SURE),
+    ],
+)
+def test_time_of_heads_that_turn_far_below_their_size(lam, norms, p, start, goal):
+    """The output passes 0 much more slowly than its size says."""
+    found = theory.starvation(
+        lam, goal, norms=norms, share=p, A0=start[0], B0=start[1], z0=start[2]
+    )
+    data, net = two_features(lam, norms, p, *start)
+    run = fc.flow(net, data, t_end=float(found.time), rtol=1e-11, record=NOTHING, num_threads=1)
+    outputs = np.maximum(data.x @ run.net.W.T, 0.0) @ run.net.a
+    assert outputs[0] == pytest.approx(goal, rel=1e-7)
+    h = np.size(start[0])
+    np.testing.assert_allclose(run.net.a[:h], found.z, rtol=1e-7)
+
+
+def test_a_neuron_that_only_the_rare_samples_held_is_refused():
+    """Once those are satisfied its head does not turn in time: the exact flow has it die."""
+    start = ([0.1, 0.1], [2.0, 4.0], [-0.3, 0.5])
+    with pytest.raises(ValueError, match=r"neuron 0 .* only some of the samples"):
+        theory.starvation(0.5, A0=start[0], B0=start[1], z0=start[2], loss="hinge")
+    data, net = two_features(0.5, (1.0, 1.0), 0.6, *start)
+    run = fc.flow(net, data, "hinge", t_end=20.0, record=NOTHING, num_threads=1)
+    assert run.net.W[0, 0] == 0
+    # not yet at a lower output
+    found = theory.starvation(
+        0.5, 0.05, share=0.6, A0=start[0], B0=start[1], z0=start[2], loss="hinge"
+    )
+    run = fc.flow(net, data, "hinge", t_end=float(found.time), record=NOTHING, num_threads=1)
+    np.testing.assert_allclose(run.net.W[:2, 0], found.A, rtol=1e-10)
 
 
 def test_starvation_tables():

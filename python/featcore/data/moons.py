@@ -28,7 +28,7 @@ def moons(
     Parameters
     ----------
     n : int
-        Number of samples, at least 2; half of each class, -1 one more if odd. The order is random.
+        Number of samples, at least 2; half of each class, +1 one more if odd. The order is random.
     margin : float
         How far each class is moved: class +1 to the left, -1 to the right.
     noise : float

@@ -204,7 +204,8 @@ def _least(basis: Array, weights: Array) -> Array:
         return float(np.logaddexp(0.0, -basis @ z).sum() + 0.5 * weights @ z**2)
 
     z = np.zeros(basis.shape[1])
-    for _ in range(200):
+    # a step raises an output by 1 at most, and e^-745 is the least double
+    for _ in range(1000):
         slope = weights * z - basis.T @ np.exp(-np.logaddexp(0.0, basis @ z))
         move = np.linalg.solve(_curvature(basis, weights, z), -slope)
         gain, size = -float(slope @ move), 1.0

@@ -94,9 +94,10 @@ class Mode:
 
     def t_of_s(self, s: ArrayLike) -> Array:
         """Return the time at intrinsic time `s` ≥ 0; infinite where the loss is done before, and beyond 1e308."""
-        values = np.asarray(s, dtype=np.float64)
-        finite = np.isfinite(values)
-        tau, k = self._piece(_not_negative("s", np.where(finite, values, 0.0)))
+        values = np.asarray(s)
+        # infinite ones are the deaths that do not come
+        finite = values != np.inf
+        tau, k = self._piece(_not_negative("s", np.where(finite, values, np.zeros_like(values))))
         T = self._start_T[k] + clock(self.loss, tau, self.logits[k], self.A[k], self.B[k])
         with np.errstate(over="ignore"):
             return np.asarray(np.where(finite, T / self.norm / self.share, np.inf))

@@ -169,9 +169,9 @@ def starvation(
         paper_bound=np.asarray(lam * goals),
         paper_bound_holds=balanced and k1 == k2 == 1.0,
         time=time,
-        A=A_end.reshape(*shape, -1),
-        B=B_end.reshape(*shape, -1),
-        z=z_end.reshape(*shape, -1),
+        A=A_end.reshape(*shape, start.a.size),
+        B=B_end.reshape(*shape, start.a.size),
+        z=z_end.reshape(*shape, start.a.size),
     )
 
 
@@ -311,17 +311,23 @@ def _logistic(lam: float, rho: float, start: _State, goals: Array) -> _Ends:
         with np.errstate(over="ignore", divide="ignore"):
             return np.asarray((1.0 + np.exp(U)) / (mix * dU))
 
-    T = _times(slowness, size, start.u, goals)
+    # beside a turning head the output varies on a scale far below `size`, which the steps of the orbit resolve
+    T = _times(slowness, size, start.u, goals, np.sinh(orbit.t) * size)
     return ends[:h].T, ends[h : 2 * h].T, ends[2 * h :].T, passed + T
 
 
-def _times(slowness: Callable[[Array], Array], size: float, first: float, goals: Array) -> Array:
-    """Return ∫ dT/dU dU from `first` to each goal: over asinh(U/size) up to 1, over U beyond, where e^U leads."""
+def _times(
+    slowness: Callable[[Array], Array], size: float, first: float, goals: Array, steps: Array
+) -> Array:
+    """Return ∫ dT/dU dU from `first` to each goal: over asinh(U/size) up to 1, over U beyond, where e^U leads.
+
+    Panels end at `steps` too, between which the integrand is smooth.
+    """
     last = float(goals.max())
     knots = np.arange(math.asinh(first / size), math.asinh(min(last, 1.0) / size), 2.0)
     low = size * np.sinh(knots)
     high = np.concatenate([[1.0, 2.0, 4.0], np.arange(8.0, max(min(last, 1e3), 8.0), 8.0)])
-    edges = np.concatenate([[first], low[low > first], high, goals])
+    edges = np.concatenate([[first], low[low > first], high, goals, steps[steps <= 1e3]])
     edges = np.unique(edges[(edges >= first) & (edges <= last)])
     left, right = edges[:-1], edges[1:]
     curved = (right <= 1.0)[:, None]
@@ -407,12 +413,24 @@ def _hinge(lam: float, rho: float, start: _State, goals: Array) -> _Ends:
         A, B = np.asarray(up @ up), np.asarray(down @ down)
         # without other samples nothing pulls any more
         tau = float(reach(np.asarray(goal), u1, A, B)) if lam < 1 else 0.0
+        _check_seen_late(up, down, b1, tau)
         grow, shrink = math.exp(tau), math.exp(-tau)
         T = s1 + tau / (1.0 - lam) if lam < 1 else math.inf
         rows.append((up * grow + down * shrink, b1, up * grow - down * shrink, T))
     h = start.a.size
-    ends = [np.reshape([row[i] for row in rows], (-1, h)) for i in range(3)]
+    ends = [np.reshape([row[i] for row in rows], (goals.size, h)) for i in range(3)]
     return ends[0], ends[1], ends[2], np.array([row[3] for row in rows], dtype=np.float64)
+
+
+def _check_seen_late(up: Array, down: Array, b: Array, tau: float) -> None:
+    """Refuse neurons whose a = up·e^τ + down·e^{-τ} falls to 0, or to -b, by τ: b does not help them any more."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        turn = np.where(up > 0, 0.5 * (np.log(np.abs(down)) - np.log(up)), tau)
+    # where it is least: a falls at first where down > up
+    at = np.where(down > up, np.clip(turn, 0.0, tau), 0.0)
+    least = up * np.exp(at) + down * np.exp(-at)
+    if not ((least > 0) & (least + b > 0)).all():
+        _refuse_death(least, least + b)
 
 
 def _frequent(a: Array, b: Array, q: Array) -> float:

@@ -9,8 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from featcore._validation import float_array, real
 from featcore.theory._arrays import any_shape
+from featcore.theory.modes._start import scaled
 
 Array = NDArray[np.float64]
+
+_COUNTED = 2.0**53
+"""Steps beyond which doubles do not tell neighbours apart."""
 
 
 def hinge_descent(
@@ -128,8 +132,7 @@ def _start(
     z = float_array("z0", z0, ndim=1).astype(np.float64)
     if y.shape != z.shape:
         raise ValueError(f"z0 has shape {z.shape} and y0 {y.shape}; pass one of each a neuron")
-    scale = math.sqrt(kappa)
-    r, q = (y / scale)[y > 0], (z * scale)[y > 0]
+    r, q = (units[y > 0] for units in scaled(y, z, kappa, together=True))
     if not r.size or (r + q <= 0).any():
         raise ValueError(
             "y0 and z0 have a neuron that dies, or none that lives (y0 > 0 and y0 + norm·z0 > 0); the closed form is "
@@ -151,8 +154,10 @@ def _steps(goal: float, h: float, A: float, B: float) -> float:
     if short(0.0) >= 0:
         return 0.0
     # B only lowers the logit, by B at most
-    most = 0.5 * math.log((max(goal, 0.0) + B) / A) / math.log1p(h) + 1.0
+    most = 0.5 * math.log((max(goal, 0.0) + B) / A) / math.log1p(h) * (1.0 + 1e-9) + 1.0
     k = math.ceil(brentq(short, 0.0, most, xtol=1e-9, rtol=1e-15))
+    if k > _COUNTED:
+        return float(k)
     while k > 0 and short(k - 1) >= 0:
         k -= 1
     while short(k) < 0:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featcore._validation import choice, float_array
+from featcore._validation import choice, float_array, real
 from featcore.theory._arrays import any_shape
 from featcore.theory.modes._piece import LOSSES
 from featcore.theory.modes.one_class import Mode, mode
@@ -121,7 +122,8 @@ def modes(
     weights : array_like, shape (n,), optional
         Of the samples in the mean loss, positive; equal by default.
     tolerance : float
-        Relative rounding granted to products that ought to be equal or to vanish.
+        Relative rounding granted to products that ought to be equal or to vanish, at least 0 and below 1. A neuron
+        that would grow from such a product is flagged.
 
     Returns
     -------
@@ -152,6 +154,7 @@ def modes(
     [28.815, 26.847]
     """
     loss = choice("loss", loss, LOSSES)
+    tolerance = real("tolerance", tolerance, least=0.0, below=1.0)
     samples = float_array("x", x, ndim=2).astype(np.float64, copy=False)
     labels = float_array("y", y, ndim=1).astype(np.float64, copy=False)
     if labels.shape != samples.shape[:1]:
@@ -199,6 +202,15 @@ def _modes(
         own = pre[members]
         seen = own > room[members]
         active = np.flatnonzero(seen.any(axis=0))
+        # a neuron that does not see the class but for rounding stays so, unless it would grow from there
+        grows = (own > 0) & (own + math.sqrt(square) * label * a > 0)
+        faint = ~seen.any(axis=0) & grows.any(axis=0)
+        if faint.any():
+            j = int(np.argmax(faint))
+            doubts.append(
+                f"neuron {j} sees label {label:+d} by {own[:, j].max():.2g}, which is rounding to tolerance="
+                f"{tolerance:g}, but which grows: set it to 0, or lower the tolerance"
+            )
         alike = np.ptp(own[:, active], axis=0) <= 2 * room[members][:, active].max(axis=0)
         products = x[members] @ mean
         equal = bool((x[members] == x[members[0]]).all())
