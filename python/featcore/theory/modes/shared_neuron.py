@@ -186,8 +186,9 @@ def separatrix(c: float, *, norms: tuple[float, float] = (1.0, 1.0), num: int = 
             (0.0, 100.0),
             centre + sign * _OFFSET * tangent,
             method="LSODA",
-            rtol=1e-11,
-            atol=1e-13,
+            # beside the stationary point rounding is 1e-10 of the field, and finer steps would follow that
+            rtol=1e-9,
+            atol=1e-11,
             dense_output=True,
             events=edge,
         )
