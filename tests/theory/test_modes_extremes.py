@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import time
 
 import numpy as np
 import pytest
@@ -144,14 +143,12 @@ def test_steps_as_small_as_doubles_are_the_flow(step_size):
 
 
 def test_a_separatrix_is_not_led_astray_by_rounding():
-    """Steps as small as rounding asks took seconds; a straight line to the order of c takes milliseconds."""
-    before = time.process_time()
+    """A straight line, to the order of c; steps as small as rounding asks for took minutes here."""
     for c in (1e-10, 1e-8, 1e-6):
         curve = theory.separatrix(c, num=3)
         np.testing.assert_allclose(
             curve[-1], math.sqrt(c) * np.array([0, math.sqrt(2), 1]), atol=1e-5 * math.sqrt(c)
         )
-    assert time.process_time() - before < 2.0
 
 
 @pytest.mark.parametrize("ridge", [1e-100, 1e-290])
