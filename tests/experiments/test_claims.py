@@ -146,10 +146,10 @@ def test_fresh_seeds_are_different():
 
 
 def test_the_registry_names_what_there_is():
-    assert experiments.NAMES == ("amplification", "alignment", "modes")
+    assert experiments.NAMES == ("amplification", "alignment", "one-step", "modes")
     for name in experiments.NAMES:
         assert experiments.get(name).name == name
-    with pytest.raises(ValueError, match="'amplification', 'alignment', 'modes'"):
+    with pytest.raises(ValueError, match="'amplification', 'alignment', 'one-step', 'modes'"):
         experiments.get("grokking")
 
 

@@ -5,7 +5,7 @@
 
 namespace featcore {
 
-// Right-hand sides are of one type: Eigen's decomposition takes seconds to compile for each.
+// Right-hand sides are of two types: Eigen's decomposition takes seconds to compile for each.
 class LeastNorm {
  public:
   LeastNorm() = default;
@@ -20,7 +20,7 @@ class LeastNorm {
 
   ColMatrix<double> solve(const ColMatrix<double>& right) const { return factors_.solve(right); }
 
-  Vector<double> solve_one(const ColMatrix<double>& right) const { return solve(right).col(0); }
+  Vector<double> solve_one(const Vector<double>& right) const { return factors_.solve(right); }
 
   ColMatrix<double> pseudoinverse() const {
     return solve(ColMatrix<double>::Identity(factors_.rows(), factors_.rows()));
