@@ -322,3 +322,11 @@ def test_slopes_are_checked():
     with pytest.raises(ValueError, match="LeakyReLU"):
         fc.ReLU(0.1)
     assert fc.LeakyReLU(0.1) != fc.LeakyReLU(0.2)
+
+
+def test_an_expectation_that_is_not_known_says_so():
+    def jumps(z: np.ndarray) -> np.ndarray:
+        return np.sign(np.sin(1e3 * z))
+
+    with pytest.warns(UserWarning, match="is known to .* only: it jumps"):
+        fc.data.link(jumps).hermite_coefficients(1)
