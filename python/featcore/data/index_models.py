@@ -45,7 +45,8 @@ class Function(Activation):
                 f"link={self.function!r} returned {value.dtype} of shape {value.shape} for an array of shape "
                 f"{np.shape(z)}; it must return a real number for each"
             )
-        return value.astype(np.result_type(z, np.float32), copy=False)
+        # of dtypes, for numpy 1 takes a single number for what it may be rounded to
+        return value.astype(np.result_type(np.asarray(z).dtype, np.float32), copy=False)
 
     def __repr__(self) -> str:
         return f"Function({_name(self.function)})"
