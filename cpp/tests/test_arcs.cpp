@@ -148,3 +148,54 @@ TEST(where_a_neuron_was_does_not_matter) {
   positions_do_not_depend_on_where_they_were<double>();
   positions_do_not_depend_on_where_they_were<float>();
 }
+
+// Chunks of neurons, and blocks of positions, with samples across neurons in each of them.
+template <class T>
+static void ties_in_every_chunk_agree_with_plain_loops(double tolerance) {
+  struct Size {
+    Index n, m;
+  };
+  for (const Size size : {Size{40, 9000}, Size{6000, 300}, Size{2100, 9000}}) {
+    const Problem<T> lattice = integer_problem<T>(size.n, 2, size.m, 5);
+    Problem<T> p = random_problem<T>(size.n, 2, size.m, 6);
+    for (Index j = 0; j < size.m; ++j)
+      if (j % 64 < 5 && j > size.m / 2)  // a chunk without ties comes first
+        for (const Index k : {2 * j, 2 * j + 1}) p.W[at(k)] = lattice.W[at(k)];
+    for (Index i = 0; i < size.n; i += 2)
+      for (const Index k : {2 * i, 2 * i + 1}) p.x[at(k)] = lattice.x[at(k)];
+    std::vector<T> r(at(size.n));
+    Random random(7);
+    for (T& value : r) value = static_cast<T>(random.uniform());
+    for (const Named& activation : homogeneous_activations()) {
+      const Naive want(p, activation, r);
+      const Computed<T> one(p, activation, r, 1), got(p, activation, r, 3);
+      CHECK(error(got.f, want.f) < tolerance);
+      CHECK(error(got.h, want.h) < tolerance);
+      CHECK(error(got.g, want.g) < tolerance);
+      CHECK(same_bits(got.f, one.f));
+      CHECK(same_bits(got.h, one.h));
+    }
+  }
+}
+
+TEST(ties_agree_with_plain_loops) {
+  ties_in_every_chunk_agree_with_plain_loops<double>(1e-12);
+  ties_in_every_chunk_agree_with_plain_loops<float>(2e-6);
+}
+
+// Tables of ties are made when needed, and are those of this network, not of one before.
+TEST(ties_leave_nothing_behind) {
+  const Index n = 60, m = 200;
+  const Problem<double> tied = integer_problem<double>(n, 2, m);
+  Problem<double> free = random_problem<double>(n, 2, m);
+  free.x = tied.x;
+  const Activation relu = activation_by_name("relu", 0);
+  Monitor monitor;
+  const Team team(1, monitor);
+  std::vector<double> f(at(n)), want(at(n));
+  Kernel<double> warm(n, 2, m, tied.x.data(), relu, true), cold(n, 2, m, tied.x.data(), relu, true);
+  cold.outputs(Panels<double>(free.net()), team, want.data());
+  for (const Panels<double>& net : {Panels<double>(tied.net()), Panels<double>(free.net())})
+    warm.outputs(net, team, f.data());
+  CHECK(same_bits(f, want));
+}

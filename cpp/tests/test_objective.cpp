@@ -57,6 +57,29 @@ TEST(losses_survive_extreme_outputs) {
   for (const Loss loss : kLosses) CHECK(std::isnan(loss_value(loss, std::nan(""), 1)));
 }
 
+// To two roundings, and to half of the smallest number where residuals are no normal numbers.
+template <class T>
+static void logistic_residuals_are_right(T most) {
+  const double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
+  const double smallest = static_cast<double>(std::numeric_limits<T>::denorm_min());
+  for (int k = -5000; k <= 5000; ++k) {
+    const T u = most * static_cast<T>(k) / 5000;
+    const long double tail = std::exp(-std::abs(static_cast<long double>(u)));
+    const double want = static_cast<double>((u > 0 ? tail : 1) / (1 + tail));
+    for (const T y : {T(1), T(-1)})
+      CHECK_CLOSE(static_cast<double>(y * residual(Loss::logistic, y * u, y)), want,
+                  2.5 * eps * want + 0.6 * smallest);
+  }
+  CHECK(std::isnan(residual(Loss::logistic, std::numeric_limits<T>::quiet_NaN(), T(1))));
+  CHECK(residual(Loss::logistic, std::numeric_limits<T>::infinity(), T(1)) == 0);
+  CHECK(residual(Loss::logistic, -std::numeric_limits<T>::infinity(), T(1)) == 1);
+}
+
+TEST(logistic_residuals_are_right_to_the_smallest_numbers) {
+  logistic_residuals_are_right<double>(760);
+  logistic_residuals_are_right<float>(110);
+}
+
 // sum_i c_i l_i + (mu/2) sum_i p_i f_i^2, as objective.hpp states it.
 template <class T>
 static double stated(const ObjectiveSpec& spec, const Problem<T>& p, const std::vector<double>& f,

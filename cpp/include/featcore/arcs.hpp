@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "featcore/panels.hpp"
@@ -55,9 +56,9 @@ class Arcs {
 
   // Of memory, without signs, at most.
   static double bytes(Index n, Index m) {
-    const double pairs = std::max<double>(kBudget, kTables * static_cast<double>(n + 1));
-    return sizeof(Pair) * (pairs + 3.0 * static_cast<double>(n)) +
-           16.0 * static_cast<double>(n + m);
+    const double positions = static_cast<double>(n + 1);
+    const double parts = std::max<double>(kBudget, kChunkTables * positions);
+    return sizeof(Pair) * (parts + (kTables + 4.0) * positions) + 16.0 * static_cast<double>(n + m);
   }
 
   // Whether all signs of products with the samples x, (n, 2), are found exactly, whatever the
@@ -102,13 +103,24 @@ class Arcs {
       turned_.push_back(is_turned(sample));
     }
     count_ = static_cast<Index>(order_.size());
+    neighbours_.assign(at(4 * stride()), T(0));
+    neighbours_.front() = 1;  // whatever a neuron is, it lies beyond the ends
+    neighbours_[neighbours_.size() - 2] = -1;
+    for (Index t = 0; t < count_; ++t) {
+      const T* sample = x + 2 * order_[at(t)];
+      T* line = neighbours_.data() + 4 * t + 2;
+      for (const Index k : {0, 1})
+        line[k] = line[k + 2] = turned_[at(t)] != 0 ? -sample[k] : sample[k];
+    }
     blocks_ = Cut(count_ + 1, ceil_div(count_ + 1, kBlock), kBlock);
     // A chunk adds up its neurons in tables of its own.
-    const Index affordable = std::max<Index>(1, kBudget / (kTables * stride()));
+    const Index affordable = std::max<Index>(1, kBudget / (kChunkTables * stride()));
     const Index worthwhile = ceil_div(m, std::max(kChunk, 4 * n));
     chunks_ = Cut(shape_.panels(), std::min({kMostChunks, worthwhile, affordable}), 1);
     units_ = Cut(shape_.panels(), std::min(kMostChunks, ceil_div(m, kChunk)), 1);
-    tables_.resize(at(chunks_.pieces() * kTables * stride()));
+    parts_.resize(at(chunks_.pieces() * 2 * stride()));
+    ties_.resize(at(chunks_.pieces()));
+    tables_.resize(at(kTables * stride()));
     totals_.resize(at(blocks_.pieces()));
     places_.resize(at(shape_.panels() * kPanel));
   }
@@ -118,6 +130,7 @@ class Arcs {
     signs_are_old_ = true;
     team.for_each(chunks_.pieces(),
                   [&](Index chunk, const Worker& worker) { distribute(net, chunk, worker); });
+    some_tie_ = std::any_of(ties_.begin(), ties_.end(), [](const Ties& ties) { return ties.any; });
     team.for_each(blocks_.pieces(), [&](Index block, const Worker&) { merge_chunks(block); });
     pass_totals_on();
     team.for_each(blocks_.pieces(), [&](Index block, const Worker&) {
@@ -133,7 +146,9 @@ class Arcs {
     if (blocks_.pieces() > 1)
       team.for_each(blocks_.pieces(), [&](Index block, const Worker&) { add_up_block(block, r); });
     pass_totals_on();
-    team.for_each(blocks_.pieces(), [&](Index block, const Worker&) { write_sums(block, r); });
+    team.for_each(blocks_.pieces(), [&](Index block, const Worker&) {
+      slope_ == 0 ? write_sums<false>(block, r) : write_sums<true>(block, r);
+    });
     team.for_each(units_.pieces(), [&](Index unit, const Worker& worker) {
       for (Index p = units_.begin(unit); p < units_.end(unit); ++p) {
         if (worker.stop(flops(0, kPanel))) return;
@@ -158,9 +173,9 @@ class Arcs {
         if (worker.stop(work / kPanel)) return;
         const Word bit = static_cast<Word>(Word(1) << l);
         const Place place = places_[at(p * kPanel + l)];
-        const Index turned = place.after >= stride();
-        const Index after = place.after - turned * stride();
-        const Index before = place.before - (1 - turned) * stride();
+        const Index turned = place.position >= stride();
+        const Index before = place.position - turned * stride();
+        const Index after = before + place.across;
         for (Index t = 0; t < count_; ++t)
           if (turned_[at(t)] == turned ? t >= after : t < before)
             words[order_[at(t)]] = static_cast<Word>(words[order_[at(t)]] | bit);
@@ -180,12 +195,22 @@ class Arcs {
   static constexpr Index kMostChunks = 16;
   static constexpr Index kBudget = 1'000'000;  // pairs in the tables of all chunks
   static constexpr Index kTables = 4;
+  static constexpr Index kChunkTables = 2 + kTables;
 
-  // Where a neuron looks up and adds: its positions, in the half of the tables that is its own
-  // (not turned: 0, turned: 1) and in the other.
+  // NOLINTNEXTLINE(modernize-use-using): the attribute needs a typedef
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+
+  // A neuron's `before`, in the half of the tables that is its own (not turned: 0, turned: 1), and
+  // how many samples lie between it and `after`, across the neuron: hardly ever one.
   struct Place {
-    std::int32_t after = 0;
-    std::int32_t before = 0;
+    std::int32_t position = 0;
+    std::int32_t across = 0;
+  };
+
+  // What neurons with samples across them add to the four tables; made when first needed.
+  struct Ties {
+    std::vector<Pair> tables;
+    bool any = false;
   };
 
   // Of both halves of both tables: a block's sum, and those of all blocks left and right of it.
@@ -202,35 +227,43 @@ class Arcs {
   // Positions run from 0 to the number of samples.
   Index stride() const { return count_ + 1; }
 
-  // (chunk, table by `after` or by `before`, half, position)
-  Pair* by_after(Index chunk) { return tables_.data() + chunk * kTables * stride(); }
-  Pair* by_before(Index chunk) { return by_after(chunk) + 2 * stride(); }
+  // (half, position): what neurons of a chunk add for which `after` and `before` are one.
+  Pair* part(Index chunk) { return parts_.data() + chunk * 2 * stride(); }
 
-  // Most neurons are where they were: two samples say so. Without branches on what differs from
-  // neuron to neuron.
-  Place locate(double w0, double w1, Place old) const {
-    const int turned =
-        static_cast<int>(w0 > 0) | (static_cast<int>(w0 == 0) & static_cast<int>(w1 < 0));
-    const double sign = 1 - 2 * turned;
-    const Pair v{sign * w0, sign * w1};
+  // (half, position), once those of all chunks are added up.
+  Pair* by_after() { return tables_.data(); }
+  Pair* by_before() { return tables_.data() + 2 * stride(); }
+
+  // (half, position): h of the neurons there. Parts have been added up by then.
+  Pair* sums_found() { return parts_.data(); }
+
+  Index after(Place place) const { return place.position + place.across; }
+  Index before(Place place) const {
+    return place.position + (place.position < stride() ? stride() : -stride());
+  }
+
+  // Most neurons are where they were, or went back and forth across one sample: the two beside them
+  // say so. Without branches on which: many alternate. Rounding is monotone, so products that
+  // differ when rounded differ.
+  Place locate(T v0, T v1, std::int32_t own, Place old) const {
     const std::int32_t half = static_cast<std::int32_t>(stride());
-    const std::int32_t all = half - 1;
-    const std::int32_t own = turned * half;
-    const std::int32_t other = half - own;
-    const std::int32_t t = std::min(old.after, old.before);
-    const Pair* lines = lines_.data();
-    const Pair left = lines[t - static_cast<int>(t != 0)];
-    const Pair right = lines[t - static_cast<int>(t == all)];
-    const int below =
-        static_cast<int>(t == 0) | static_cast<int>(v[0] * left[0] < -(v[1] * left[1]));
-    const int above =
-        static_cast<int>(t == all) | static_cast<int>(v[0] * right[0] > -(v[1] * right[1]));
-    if ((below & above) != 0) return {own + t, other + t};
-    return search(v, t, own, other);
+    std::int32_t t = old.position - (old.position < half ? 0 : half);
+    int below = 0;  // the line on the left
+    int above = 0;  // the line on the right
+    for (int look = 0; look < 2; ++look) {
+      t = std::clamp<std::int32_t>(t + below - above, 0, half - 1);
+      Four lines;
+      std::memcpy(&lines, neighbours_.data() + 4 * t, sizeof lines);
+      const Four product = Four{v0, v1, v0, v1} * lines;
+      below = static_cast<int>(product[0] < -product[1]);
+      above = static_cast<int>(product[2] > -product[3]);
+    }
+    if ((below & above) != 0) return {own + t, 0};
+    return search(Pair{static_cast<double>(v0), static_cast<double>(v1)}, t, own);
   }
 
   // Outwards from position t in strides that double, then by halves between the last two.
-  Place search(Pair v, Index t, std::int32_t own, std::int32_t other) const {
+  Place search(Pair v, Index t, std::int32_t own) const {
     // A line has one entry in [1, 2) and one of at least 2^-kMostApart, or 0. With v above 2^-500
     // products that tie are then above 2^-900, and their rounding errors numbers.
     if (std::max(std::abs(v[0]), std::abs(v[1])) < 0x1p-500) v *= 0x1p600;
@@ -263,46 +296,79 @@ class Arcs {
     auto above = level;
     if (level != lines_.end() && not_above(*level))
       above = std::partition_point(level, lines_.end(), not_above);
-    return {own + static_cast<std::int32_t>(above - lines_.begin()),
-            other + static_cast<std::int32_t>(level - lines_.begin())};
+    return {own + static_cast<std::int32_t>(level - lines_.begin()),
+            static_cast<std::int32_t>(above - level)};
   }
 
   // Every neuron of a chunk puts a_j w_j where its samples find it.
   void distribute(const Panels<T>& net, Index chunk, const Worker& worker) {
-    Pair* after = by_after(chunk);
-    Pair* before = by_before(chunk);
-    std::fill_n(after, kTables * stride(), Pair{});
+    Pair* sums = part(chunk);
+    Ties& ties = ties_[at(chunk)];
+    const std::int32_t half = static_cast<std::int32_t>(stride());
+    std::fill_n(sums, 2 * stride(), Pair{});
+    ties.any = false;
     for (Index p = chunks_.begin(chunk); p < chunks_.end(chunk); ++p) {
       if (worker.stop(flops(0, kPanel))) return;
       const T* w = net.W.data() + p * shape_.stride();
       const T* a = net.a.data() + p * kPanel;
       Place* places = places_.data() + p * kPanel;
-      for (Index l = 0; l < shape_.neurons(p); ++l) {
-        const double w0 = static_cast<double>(w[l]);
-        const double w1 = static_cast<double>(w[kPanel + l]);
-        const double head = static_cast<double>(a[l]);
-        const Place place = locate(w0, w1, places[l]);
-        const Pair part{head * w0, head * w1};
-        after[place.after] += part;
-        before[place.before] += part;
+      std::array<T, kPanel> v0, v1;
+      std::array<double, kPanel> part0, part1;
+      std::array<std::int32_t, kPanel> own;
+      for (std::size_t l = 0; l < kPanel; ++l) {  // without branches, hence in vectors
+        const T w0 = w[l];
+        const T w1 = w[l + kPanel];
+        const int turned =
+            static_cast<int>(w0 > 0) | (static_cast<int>(w0 == 0) & static_cast<int>(w1 < 0));
+        v0[l] = turned != 0 ? -w0 : w0;
+        v1[l] = turned != 0 ? -w1 : w1;
+        own[l] = turned != 0 ? half : 0;
+        part0[l] = static_cast<double>(a[l]) * static_cast<double>(w0);
+        part1[l] = static_cast<double>(a[l]) * static_cast<double>(w1);
+      }
+      const std::size_t neurons = at(shape_.neurons(p));
+      for (std::size_t l = 0; l < neurons; ++l) {
+        const Place place = locate(v0[l], v1[l], own[l], places[l]);
         places[l] = place;
+        const Pair more{part0[l], part1[l]};
+        if (place.across == 0)
+          sums[place.position] += more;
+        else
+          add_tie(ties, place, more);
       }
     }
   }
 
-  // The tables of all chunks into those of the first, in their order.
+  void add_tie(Ties& ties, Place place, Pair more) const {
+    if (!ties.any) ties.tables.assign(at(kTables * stride()), Pair{});
+    ties.any = true;
+    ties.tables[at(after(place))] += more;
+    ties.tables[at(2 * stride() + before(place))] += more;
+  }
+
+  // The parts of all chunks, in their order.
   void merge_chunks(Index block) {
     Totals& totals = totals_[at(block)];
-    for (Index half = 0; half < kTables; ++half) {
-      Pair* sums = by_after(0) + half * stride();
+    const Index begin = blocks_.begin(block);
+    const Index end = blocks_.end(block);
+    for (Index half = 0; half < 2; ++half) {
+      Pair* sums = by_after() + half * stride();
+      std::copy(part(0) + half * stride() + begin, part(0) + half * stride() + end, sums + begin);
       for (Index c = 1; c < chunks_.pieces(); ++c) {
-        const Pair* more = by_after(c) + half * stride();
-        for (Index t = blocks_.begin(block); t < blocks_.end(block); ++t) sums[t] += more[t];
+        const Pair* more = part(c) + half * stride();
+        for (Index t = begin; t < end; ++t) sums[t] += more[t];
       }
+      std::copy(sums + begin, sums + end, by_before() + (1 - half) * stride() + begin);
+    }
+    for (Index k = 0; k < kTables; ++k) {
+      Pair* sums = tables_.data() + k * stride();
+      for (const Ties& ties : ties_)
+        for (Index t = begin; ties.any && t < end; ++t)
+          sums[t] += ties.tables[at(k * stride() + t)];
       if (blocks_.pieces() == 1) continue;
       Pair own{};
-      for (Index t = blocks_.begin(block); t < blocks_.end(block); ++t) own += sums[t];
-      totals.own[at(half)] = own;
+      for (Index t = begin; t < end; ++t) own += sums[t];
+      totals.own[at(k)] = own;
     }
   }
 
@@ -323,8 +389,8 @@ class Arcs {
     const Totals& totals = totals_[at(block)];
     const Index begin = blocks_.begin(block);
     const Index end = blocks_.end(block);
-    const Pair* after = by_after(0);
-    const Pair* before = by_before(0);
+    const Pair* after = by_after();
+    const Pair* before = by_before();
     std::array<double, kBlock> part;
     Pair on[2] = {totals.left[0], totals.left[1]};
     Pair off[2] = {totals.left[2], totals.left[3]};
@@ -354,53 +420,73 @@ class Arcs {
     }
   }
 
-  Pair weighed(Index t, const T* r) const {
-    return static_cast<double>(r[order_[at(t)]]) * samples_[at(t)];
+  // r_i x_i of sample t to the half that it belongs to; both sums stay in registers.
+  void add_sample(Index t, const T* r, Pair (&sum)[2]) const {
+    const Pair part = static_cast<double>(r[order_[at(t)]]) * samples_[at(t)];
+    const bool turned = turned_[at(t)] != 0;
+    sum[0] += turned ? Pair{} : part;
+    sum[1] += turned ? part : Pair{};
   }
 
   // Sums of r_i x_i need one half of each table; the totals of the first two serve both.
   void add_up_block(Index block, const T* r) {
     Totals& totals = totals_[at(block)];
-    totals.own = {};
+    Pair sum[2] = {};
     for (Index t = blocks_.begin(block); t < std::min(blocks_.end(block), count_); ++t)
-      totals.own[at(turned_[at(t)])] += weighed(t, r);
+      add_sample(t, r, sum);
+    totals.own = {sum[0], sum[1]};
   }
 
-  // sum of r_i x_i over the samples of each half from position t on, and over those before t.
+  // Sums of r_i x_i over the samples of each half from position t on, and over those before t; and
+  // what a neuron at t makes of them.
+  template <bool Sloped>
   void write_sums(Index block, const T* r) {
     const Totals& totals = totals_[at(block)];
     const Index begin = blocks_.begin(block);
     const Index end = blocks_.end(block);
-    Pair* from = by_after(0);
-    Pair* upto = by_before(0);
+    Pair* from = by_after();
+    Pair* upto = by_before();
+    Pair* found = sums_found();
     Pair sum[2] = {totals.left[0], totals.left[1]};
     for (Index t = begin; t < end; ++t) {
       upto[t] = sum[0];
       upto[stride() + t] = sum[1];
-      if (t < count_) sum[at(turned_[at(t)])] += weighed(t, r);
+      if (t < count_) add_sample(t, r, sum);
     }
     sum[0] = totals.right[0];
     sum[1] = totals.right[1];
     for (Index t = end - 1; t >= begin; --t) {
-      if (t < count_) sum[at(turned_[at(t)])] += weighed(t, r);
-      from[t] = sum[0];
-      from[stride() + t] = sum[1];
+      if (t < count_) add_sample(t, r, sum);
+      for (Index half = 0; half < 2; ++half) {
+        const Index own = half * stride() + t;
+        const Index other = (1 - half) * stride() + t;
+        found[own] = sum[half] + upto[other];
+        if constexpr (Sloped) found[own] += slope_ * (upto[own] + sum[1 - half]);
+        if (some_tie_) from[own] = sum[half];
+      }
     }
   }
 
   template <bool Sloped>
   void look_up(Index p, T* h) {
-    const Pair* from = by_after(0);
-    const Pair* upto = by_before(0);
+    const Pair* found = sums_found();
     const Place* places = places_.data() + p * kPanel;
     for (Index l = 0; l < shape_.neurons(p); ++l) {
       const Place place = places[l];
-      Pair sum = from[place.after] + upto[place.before];
-      if constexpr (Sloped) sum += slope_ * (upto[place.after] + from[place.before]);
+      const Pair sum = place.across == 0 ? found[place.position] : sum_across<Sloped>(place);
       h[l] = static_cast<T>(sum[0]);
       h[kPanel + l] = static_cast<T>(sum[1]);
     }
     for (Index l = shape_.neurons(p); l < kPanel; ++l) h[l] = h[kPanel + l] = T(0);
+  }
+
+  template <bool Sloped>
+  Pair sum_across(Place place) {
+    const Pair* from = by_after();
+    const Pair* upto = by_before();
+    Pair sum = from[after(place)] + upto[before(place)];
+    if constexpr (Sloped) sum += slope_ * (upto[after(place)] + from[before(place)]);
+    return sum;
   }
 
   Index n_;
@@ -412,10 +498,14 @@ class Arcs {
   std::vector<Pair> lines_;    // u, scaled
   std::vector<Pair> samples_;  // x
   std::vector<std::uint8_t> turned_;
-  Cut blocks_;  // of positions
-  Cut chunks_;  // of panels, when they add
-  Cut units_;   // of panels, when they look up
+  Cut blocks_;                 // of positions
+  Cut chunks_;                 // of panels, when they add
+  Cut units_;                  // of panels, when they look up
+  std::vector<T> neighbours_;  // (position, 4): the samples on either side, as lines, in T
+  std::vector<Pair> parts_;
   std::vector<Pair> tables_;
+  std::vector<Ties> ties_;  // of each chunk
+  bool some_tie_ = false;
   std::vector<Totals> totals_;
   std::vector<Place> places_;
   Signs<T> signs_;

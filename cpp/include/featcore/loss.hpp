@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "featcore/transcendental.hpp"
+
 namespace featcore {
 
 enum class Loss { logistic, exponential, hinge, squared };
@@ -60,14 +62,20 @@ inline double margin_of_log_loss(Loss loss, double log_loss) {
   throw std::invalid_argument("only the logistic and the exponential loss tell a margin");
 }
 
+// Without branches, so that a loop over samples becomes vectors.
+template <class T>
+[[gnu::always_inline]] inline T logistic_residual(T f, T y) {
+  const T u = y * f;
+  const T tail = transcendental::exp<true>(u > 0 ? -u : u);
+  return y * (u > 0 ? tail : T(1)) / (1 + tail);
+}
+
 template <class T>
 T residual(Loss loss, T f, T y) {
   const T u = y * f;
   switch (loss) {
-    case Loss::logistic: {
-      const T tail = std::exp(-std::abs(u));
-      return y * (u > 0 ? tail : T(1)) / (1 + tail);
-    }
+    case Loss::logistic:
+      return logistic_residual(f, y);
     case Loss::exponential:
       return y * std::exp(-u);
     case Loss::hinge:

@@ -60,7 +60,9 @@ class Objective {
   // halvings() tells of.
   void residuals(Index begin, Index end, const T* f, T* r, int doublings = 0) const {
     const T scale = static_cast<T>(scale_);
-    if (doublings == 0) {
+    if (doublings == 0 && spec_.loss == Loss::logistic) {
+      for (Index i = begin; i < end; ++i) r[i] = scale * logistic_residual(f[i], split_.y[i]);
+    } else if (doublings == 0) {
       for (Index i = begin; i < end; ++i) r[i] = scale * residual<T>(spec_.loss, f[i], split_.y[i]);
     } else {
       const double shift = doublings * kLogTwo;

@@ -30,6 +30,7 @@ struct Constants<double> {
   static constexpr Bits kBias = 1023;
   static constexpr double kRound = 0x1.8p52;
   static constexpr double kLeast = -708;  // of exp, where it is a normal number
+  static constexpr double kZero = -746;   // where it is 0 to rounding
   static constexpr double kLn2High = 0x1.62e42fefa0000p-1;
   static constexpr double kLn2Low = 0x1.cf79abc9e3b3ap-40;
   static constexpr double kExp[] = {1.0,
@@ -79,6 +80,7 @@ struct Constants<float> {
   static constexpr Bits kBias = 127;
   static constexpr float kRound = 0x1.8p23f;
   static constexpr float kLeast = -87;
+  static constexpr float kZero = -104;
   static constexpr float kLn2High = 0x1.62e4p-1f;
   static constexpr float kLn2Low = 0x1.7f7d1cp-20f;
   static constexpr float kExp[] = {1.0f,      1.0f,       1.0f / 2,   1.0f / 6,
@@ -95,21 +97,26 @@ struct Constants<float> {
   static constexpr float kErfEnd = 4;
 };
 
-// exp(x) for x below 80: 0 where it would not be a normal number.
-template <class T>
+// exp(x) for x below 80. Where that is no normal number it is 0, or with Subnormal what it should
+// be.
+template <bool Subnormal = false, class T>
 [[gnu::always_inline]] inline T exp(T x) {
   using C = Constants<T>;
-  const T held = x < C::kLeast ? C::kLeast : x;
+  constexpr T kEnd = Subnormal ? C::kZero : C::kLeast;
+  constexpr typename C::Bits kLift = 64;
+  const T held = x < kEnd ? kEnd : x;
   const T shifted =
       held * static_cast<T>(1.4426950408889634) + C::kRound;  // 2^n, n in the low bits
   const T n = shifted - C::kRound;
   const T rest = (held - n * C::kLn2High) - n * C::kLn2Low;
   typename C::Bits bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits + C::kBias) << C::kMantissa;
+  const bool lift = Subnormal && x < C::kLeast;
+  bits = (bits + C::kBias + (lift ? kLift : 0)) << C::kMantissa;
   T power;
   std::memcpy(&power, &bits, sizeof power);
   const T value = polynomial(C::kExp, rest) * power;
+  if constexpr (Subnormal) return lift ? value * static_cast<T>(0x1p-64) : value;
   return x < C::kLeast ? T(0) : value;
 }
 
