@@ -7,7 +7,7 @@ spot. A step is two products, features are one.
 (b) One point of the experiment (step, features, a ridge path of 20 penalties, errors on 2000 test samples) at
 d = 1000, n = 2000, N = 1200 in float32, against the same in numpy with scipy's solvers: products in float32, ridge in
 float64, one pass over memory where numpy can, and the faster of one eigendecomposition and 20 Cholesky factorisations.
-Results are asserted equal before anything is timed; runs alternate, medians count.
+Results are asserted equal before anything is timed; runs alternate, each after a rest; medians count.
 
 Exits with 1 if a floor is missed. OMP_NUM_THREADS holds for both sides.
 """
@@ -33,6 +33,7 @@ POINT = {"n": 2000, "d": 1000, "N": 1200}
 LAMBDAS = np.geomspace(1e-3, 1e1, 20)
 STEP = 8.0
 RATIO = 3.0
+REST = 0.1  # OpenBLAS's threads spin for some 25 ms after a call
 
 Array = NDArray[np.floating]
 C0 = np.float32(1.0 / math.sqrt(2.0 * math.pi))
@@ -133,7 +134,8 @@ def theirs(
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Return the time of one call."""
+    """Return the time of one call, after a rest in which threads of the call before, which still spin, go to sleep."""
+    time.sleep(REST)
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

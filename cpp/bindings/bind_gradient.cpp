@@ -1,24 +1,15 @@
 // Outputs, features, the objective with its gradient, and one step, of one network on one split.
-#include <new>
-#include <sstream>
 #include <string>
 
 #include "arrays.hpp"
+#include "call.hpp"
 #include "featcore/features.hpp"
 #include "featcore/gradient.hpp"
-#include "featcore/second_moments.hpp"
 #include "instances.hpp"
-#include "watch.hpp"
 
 namespace featcore::bindings {
 
 namespace {
-
-// What a call takes beyond the arrays that come and go, at most, and for which shape.
-struct Needs {
-  double bytes = 0;
-  std::string shape;
-};
 
 template <class T>
 Needs needs(const NetworkView<T>& net, Index n) {
@@ -27,40 +18,6 @@ Needs needs(const NetworkView<T>& net, Index n) {
   return {
       kTiles + static_cast<double>(n) * m / 8 + 2 * sizeof(T) * m * static_cast<double>(net.d),
       "n=" + std::to_string(n) + ", d=" + std::to_string(net.d) + ", m=" + std::to_string(net.m)};
-}
-
-// Runs `body(team)` without the GIL; a signal that arrives meanwhile is raised here, and so is what
-// did not fit. `work` in flops.
-template <class Body>
-void without_gil(int num_threads, double work, const Needs& needs, Body&& body) {
-  PythonMonitor monitor{py::none()};
-  bool stopped = false;
-  bool fits = true;
-  {
-    // safe: `body` touches buffers only, which the arguments keep alive
-    const py::gil_scoped_release release;
-    const DefaultFloats floats;
-    try {
-      Team(num_threads, monitor).for_work(work).together(body);
-    } catch (const Stopped&) {
-      stopped = true;
-    } catch (const std::bad_alloc&) {
-      fits = false;
-    }
-  }
-  if (!fits) {
-    std::ostringstream text;
-    text.precision(3);
-    text << "this needs up to " << needs.bytes / (1 << 30) << " GiB beyond its data ("
-         << needs.shape << "), more than can be had; use fewer samples or neurons, or float32";
-    py::set_error(PyExc_MemoryError, text.str().c_str());
-    throw py::error_already_set();
-  }
-  if (stopped) {
-    const py::object error = monitor.error();
-    PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
-    throw py::error_already_set();
-  }
 }
 
 template <class T, class Body>
@@ -137,22 +94,6 @@ Array<T> one_step(const Array<T>& W, const Array<T>& a, const py::tuple& activat
 }
 
 template <class T>
-Array<double> moments(const Array<T>& F, bool of_columns, int num_threads) {
-  require(F.ndim() == 2 && F.size() > 0, "F must be a non-empty matrix");
-  const Index n = F.shape(0);
-  const Index m = F.shape(1);
-  const Index size = of_columns ? m : n;
-  Array<double> G({size, size});
-  double* out = G.mutable_data();
-  const T* features = F.data();
-  const double entries = static_cast<double>(size) * static_cast<double>(size);
-  without_gil(num_threads, entries * static_cast<double>(of_columns ? n : m),
-              {sizeof(double) * entries, "n=" + std::to_string(n) + ", m=" + std::to_string(m)},
-              [&](const Team& team) { second_moments(n, m, features, of_columns, team, out); });
-  return G;
-}
-
-template <class T>
 void define(py::module_& m) {
   m.def("outputs", &outputs<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("x").noconvert(), py::arg("num_threads"));
@@ -160,8 +101,6 @@ void define(py::module_& m) {
         py::arg("activation"), py::arg("x").noconvert(), py::arg("num_threads"));
   m.def("one_step", &one_step<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("split"), py::arg("full"), py::arg("step_size"),
-        py::arg("num_threads"));
-  m.def("second_moments", &moments<T>, py::arg("F").noconvert(), py::arg("of_columns"),
         py::arg("num_threads"));
   m.def("loss_and_grad", &loss_and_grad<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("split"), py::arg("loss"), py::arg("mean"),

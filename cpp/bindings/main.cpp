@@ -7,6 +7,7 @@ void bind_descent(py::module_& m);
 void bind_flow(py::module_& m);
 void bind_gradient(py::module_& m);
 void bind_observables(py::module_& m);
+void bind_ridge(py::module_& m);
 }  // namespace featcore::bindings
 
 // The name is given by CMake: one module an instruction set.
@@ -21,4 +22,5 @@ PYBIND11_MODULE(FEATCORE_MODULE, m, py::mod_gil_not_used()) {
   featcore::bindings::bind_flow(m);
   featcore::bindings::bind_gradient(m);
   featcore::bindings::bind_observables(m);
+  featcore::bindings::bind_ridge(m);
 }

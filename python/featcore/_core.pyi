@@ -35,6 +35,15 @@ def one_step(
     num_threads: int,
 ) -> NDArray[Any]: ...
 def second_moments(F: _Float, of_columns: bool, num_threads: int) -> NDArray[np.float64]: ...
+def feature_products(
+    F: _Float, C: NDArray[np.float64], of_samples: bool, num_threads: int
+) -> NDArray[np.float64]: ...
+def shifted_solves(
+    G: NDArray[np.float64],
+    shifts: NDArray[np.float64],
+    right: NDArray[np.float64],
+    num_threads: int,
+) -> NDArray[np.float64] | None: ...
 def loss_and_grad(
     W: _Float,
     a: _Float,

@@ -366,13 +366,13 @@ def ridge(features: ArrayLike, y: ArrayLike, l2: float, weights: ArrayLike | Non
 
 def _solve(gram: Array, l2: float, right: Array) -> Array:
     """Return (gram + l2 I)⁻¹ right."""
-    solutions, trusted = regression.solve(gram, np.array([l2]), right)
-    if not trusted[0]:
+    solution = regression.solve_one(gram, l2, right)
+    if solution is None:
         raise ValueError(
             f"l2={l2:g} is lost in the rounding of these features, which are linearly dependent to "
             f"machine precision; use l2 >= {2 * regression.rounding(gram):.1e}"
         )
-    return np.asarray(solutions[0])
+    return solution
 
 
 def _logistic(phi: Array, y: Array, l2: float, weights: Array, bias: bool) -> tuple[Array, float]:

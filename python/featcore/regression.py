@@ -33,7 +33,8 @@ class Ridge:
         N = self.coefficients.shape[-1]
         if F.shape[1] != N:
             raise ValueError(f"features has shape {F.shape}; the fit takes (n, {N})")
-        return np.asarray(self.coefficients @ F.T.astype(np.float64, copy=False))
+        predicted = _products(F, np.atleast_2d(self.coefficients))
+        return predicted if self.coefficients.ndim == 2 else predicted[0]
 
     def test_error(self, features: ArrayLike, y: ArrayLike) -> float | Array:
         """Return the mean of (y - F a)² over other samples: shape (k,), or a number.
@@ -105,16 +106,12 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
 
     primal = n >= N
     gram = core.second_moments(F, primal, resolve_threads(None))
-    F = F.astype(np.float64, copy=False)
     _check_range(gram, target, penalties)
-    right = F.T @ target if primal else target
-    shifts = penalties * n
-    coefficients, trusted = solve(gram, shifts, right)
-    if not trusted.all():
-        coefficients[~trusted] = _solve_by_eigenvalues(gram, shifts[~trusted], right)
+    right = _products(F, target[None], of_samples=True)[0] if primal else target
+    coefficients = solve(gram, penalties * n, right)
     if not primal:
-        coefficients = coefficients @ F
-    residual = target - coefficients @ F.T
+        coefficients = _products(F, coefficients, of_samples=True)
+    residual = target - _products(F, coefficients)
     train_error = np.mean(residual**2, axis=1)
     objective = train_error + penalties * np.sum(coefficients**2, axis=1)
     return Ridge(
@@ -125,57 +122,46 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     )
 
 
-def solve(gram: Array, shifts: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Return (gram + s I)⁻¹ right for every shift s, shape (k, size), and for which shifts it can be trusted.
+def solve(gram: Array, shifts: Array, right: Array) -> Array:
+    """Return (gram + s I)⁻¹ right for every shift s, shape (k, size).
 
-    The others are lost in rounding; their rows mean nothing. One shift is solved for by Cholesky's method. Many share a
-    tridiagonal form QTQᵀ of `gram`, for which one more costs no more than a product with Q: the eigenvectors, which
-    take three times as long, are not needed.
-
-    What is lost is told by the smallest eigenvalue of gram + s I. Pivots do not tell it: they may all be large where
-    the matrix is singular, if its null vector fades along the way, as it does in tridiagonal forms.
+    One shift is solved for by Cholesky's method. Many share a banded form QBQᵀ of `gram` (`banded_form.hpp`), in which
+    one more costs little. Shifts that are lost in rounding are left to eigenvalues, which decide what is zero.
     """
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh_tridiagonal, lapack
+    if len(shifts) == 1:
+        found = solve_one(gram, float(shifts[0]), right)
+        return _solve_by_eigenvalues(gram, shifts, right) if found is None else found[None]
+    solutions = np.empty((len(shifts), len(gram)))
+    ample = shifts > 2 * rounding(gram)  # then gram + s I is positive definite, whatever rounding does
+    banded = core.shifted_solves(gram, shifts[ample], right, resolve_threads(None))
+    if banded is None:
+        ample[:] = False
+    else:
+        solutions[ample] = banded
+    if not ample.all():
+        solutions[~ample] = _solve_by_eigenvalues(gram, shifts[~ample], right)
+    return solutions
 
-    size = len(gram)
-    solutions = np.zeros((len(shifts), size))
+
+def solve_one(gram: Array, shift: float, right: Array) -> Array | None:
+    """Return (gram + shift I)⁻¹ right, or None where the shift is lost in rounding.
+
+    That is told by the smallest eigenvalue. Pivots do not tell it: they may all be large where the matrix is singular,
+    if its null vector fades along the way.
+    """
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
+
     floor = rounding(gram)
-    if len(shifts) == 1 or size < 3:
-        trusted = np.zeros(len(shifts), dtype=bool)
-        for k, shift in enumerate(shifts):
-            shifted = gram + shift * np.eye(size)
-            try:
-                factor = cho_factor(shifted, lower=True)
-            except LinAlgError:
-                continue
-            # No eigenvalue is smaller than the shift, nor than the inverse of the inverse's norm.
-            norm = np.abs(shifted).sum(axis=0).max()
-            trusted[k] = shift > floor or lapack.dpocon(factor[0], norm, uplo="L")[0] * norm > floor
-            if trusted[k]:
-                solutions[k] = cho_solve(factor, right)
-        return solutions, trusted
-
-    work = int(lapack.dsytrd_lwork(size, lower=1)[0])
-    form, diagonal, off, tau, _ = lapack.dsytrd(gram.T, lower=1, lwork=work)
-    reflectors = np.asfortranarray(form[1:, :-1])  # Q is 1 beside their product
-
-    def turned(columns: Array, transposed: str) -> Array:
-        rest = np.asfortranarray(columns[1:])
-        rest, _, _ = lapack.dormqr(
-            "L", transposed, reflectors, tau, rest, 64 * max(rest.shape[1], 64)
-        )
-        return np.vstack([columns[:1], rest])
-
-    least = eigvalsh_tridiagonal(diagonal, off, select="i", select_range=(0, 0))[0]
-    trusted = shifts + least > floor
-    start = turned(right[:, None], "T")
-    columns = np.empty((size, int(trusted.sum())), order="F")
-    for k, shift in enumerate(shifts[trusted]):
-        pivots, factors, _ = lapack.dpttrf(diagonal + shift, off)
-        columns[:, k : k + 1], _ = lapack.dpttrs(pivots, factors, start)
-    if columns.size:
-        solutions[trusted] = turned(columns, "N").T
-    return solutions, trusted
+    shifted = gram + shift * np.eye(len(gram))
+    try:
+        factor = cho_factor(shifted, lower=True)
+    except LinAlgError:
+        return None
+    # No eigenvalue is smaller than the shift, nor than the inverse of the inverse's norm.
+    norm = np.abs(shifted).sum(axis=0).max()
+    if shift <= floor and lapack.dpocon(factor[0], norm, uplo="L")[0] * norm <= floor:
+        return None
+    return np.asarray(cho_solve(factor, right))
 
 
 def rounding(gram: Array) -> float:
@@ -189,6 +175,12 @@ def _solve_by_eigenvalues(gram: Array, shifts: Array, right: Array) -> Array:
     present = values > len(values) * np.finfo(np.float64).eps * values[-1]
     values, vectors = values[present], vectors[:, present]
     return np.asarray(((vectors.T @ right) / (values + shifts[:, None])) @ vectors.T)
+
+
+def _products(F: NDArray[Any], vectors: Array, of_samples: bool = False) -> Array:
+    """Return vectors Fᵀ, or vectors F: in our threads, since those of numpy's products go on spinning for a while."""
+    C = np.ascontiguousarray(vectors)
+    return core.feature_products(F, C, of_samples, resolve_threads(None))
 
 
 def _penalties(lam: ArrayLike) -> float | Array:
