@@ -1,5 +1,6 @@
 // Outputs, features, the objective with its gradient, and one step, of one network on one split.
 #include <string>
+#include <utility>
 
 #include "arrays.hpp"
 #include "call.hpp"
@@ -21,8 +22,9 @@ Needs needs(const NetworkView<T>& net, Index n) {
 }
 
 template <class T, class Body>
-void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& body) {
-  without_gil(num_threads, kernel_flops(n, net.d, net.m), needs(net, n), body);
+void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& body,
+                 py::object progress = py::none()) {
+  without_gil(num_threads, kernel_flops(n, net.d, net.m), needs(net, n), body, std::move(progress));
 }
 
 template <class T>
@@ -64,7 +66,7 @@ py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const py::tuple& a
 
 template <class T>
 Array<T> features(const Array<T>& W, const Array<T>& a, const py::tuple& activation,
-                  const Array<T>& x, int num_threads) {
+                  const Array<T>& x, int num_threads, py::object progress) {
   const NetworkView<T> net = network_view(W, a);
   require(x.ndim() == 2 && x.shape(1) == net.d, "x has the wrong shape");
   const Index n = x.shape(0);
@@ -73,23 +75,28 @@ Array<T> features(const Array<T>& W, const Array<T>& a, const py::tuple& activat
   if (n == 0) return F;
   T* out = F.mutable_data();
   const T* samples = x.data();
-  without_gil(num_threads, net, n, [&](const Team& team) {
-    network_features(net, given.sigma(), n, samples, team, out);
-  });
+  without_gil(
+      num_threads, net, n,
+      [&](const Team& team) { network_features(net, given.sigma(), n, samples, team, out); },
+      std::move(progress));
   return F;
 }
 
 template <class T>
 Array<T> one_step(const Array<T>& W, const Array<T>& a, const py::tuple& activation,
-                  const py::tuple& split, bool full, double step_size, int num_threads) {
+                  const py::tuple& split, bool full, double step_size, int num_threads,
+                  py::object progress) {
   const NetworkView<T> net = network_view(W, a);
   const SplitView<T> view = split_view<T>(split, net.d);
   const ActivationSpec given(activation);
   Array<T> after({net.m, net.d});
   T* out = after.mutable_data();
-  without_gil(num_threads, net, view.n, [&](const Team& team) {
-    first_layer_step(net, given.sigma(), view, full, step_size, team, out);
-  });
+  without_gil(
+      num_threads, net, view.n,
+      [&](const Team& team) {
+        first_layer_step(net, given.sigma(), view, full, step_size, team, out);
+      },
+      std::move(progress));
   return after;
 }
 
@@ -98,10 +105,11 @@ void define(py::module_& m) {
   m.def("outputs", &outputs<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("x").noconvert(), py::arg("num_threads"));
   m.def("features", &features<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
-        py::arg("activation"), py::arg("x").noconvert(), py::arg("num_threads"));
+        py::arg("activation"), py::arg("x").noconvert(), py::arg("num_threads"),
+        py::arg("progress") = py::none());
   m.def("one_step", &one_step<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("split"), py::arg("full"), py::arg("step_size"),
-        py::arg("num_threads"));
+        py::arg("num_threads"), py::arg("progress") = py::none());
   m.def("loss_and_grad", &loss_and_grad<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("split"), py::arg("loss"), py::arg("mean"),
         py::arg("weight_decay"), py::arg("output_penalty"), py::arg("num_threads"));

@@ -1,5 +1,6 @@
 // Ridge regression on features: second moments, banded forms, products with a few vectors.
 #include <string>
+#include <utility>
 
 #include "arrays.hpp"
 #include "call.hpp"
@@ -12,7 +13,7 @@ namespace featcore::bindings {
 namespace {
 
 template <class T>
-Array<double> moments(const Array<T>& F, bool of_columns, int num_threads) {
+Array<double> moments(const Array<T>& F, bool of_columns, int num_threads, py::object progress) {
   require(F.ndim() == 2 && F.size() > 0, "F must be a non-empty matrix");
   const Index n = F.shape(0);
   const Index m = F.shape(1);
@@ -21,9 +22,11 @@ Array<double> moments(const Array<T>& F, bool of_columns, int num_threads) {
   double* out = G.mutable_data();
   const T* features = F.data();
   const double entries = static_cast<double>(size) * static_cast<double>(size);
-  without_gil(num_threads, entries * static_cast<double>(of_columns ? n : m),
-              {sizeof(double) * entries, "n=" + std::to_string(n) + ", m=" + std::to_string(m)},
-              [&](const Team& team) { second_moments(n, m, features, of_columns, team, out); });
+  without_gil(
+      num_threads, entries * static_cast<double>(of_columns ? n : m),
+      {sizeof(double) * entries, "n=" + std::to_string(n) + ", m=" + std::to_string(m)},
+      [&](const Team& team) { second_moments(n, m, features, of_columns, team, out); },
+      std::move(progress));
   return G;
 }
 
@@ -54,7 +57,7 @@ Array<double> feature_products(const Array<T>& F, const Array<double>& C, bool o
 }
 
 py::object shifted_solves(const Array<double>& G, const Array<double>& shifts,
-                          const Array<double>& right, int num_threads) {
+                          const Array<double>& right, int num_threads, py::object progress) {
   const Index size = right.size();
   require(G.ndim() == 2 && G.shape(0) == size && G.shape(1) == size && size > 0,
           "G and right do not fit");
@@ -66,11 +69,13 @@ py::object shifted_solves(const Array<double>& G, const Array<double>& shifts,
   const double* r = right.data();
   bool positive = false;
   const double n = static_cast<double>(size);
-  without_gil(num_threads, n * n * n,
-              {BandedForm::bytes(size, num_threads), "size=" + std::to_string(size)},
-              [&](const Team& team) {
-                positive = BandedForm(size, gram, team).solve(count, s, r, team, out);
-              });
+  without_gil(
+      num_threads, n * n * n,
+      {BandedForm::bytes(size, num_threads), "size=" + std::to_string(size)},
+      [&](const Team& team) {
+        positive = BandedForm(size, gram, team).solve(count, s, r, team, out);
+      },
+      std::move(progress));
   if (!positive) return py::none();
   return std::move(solutions);
 }
@@ -78,7 +83,7 @@ py::object shifted_solves(const Array<double>& G, const Array<double>& shifts,
 template <class T>
 void define(py::module_& m) {
   m.def("second_moments", &moments<T>, py::arg("F").noconvert(), py::arg("of_columns"),
-        py::arg("num_threads"));
+        py::arg("num_threads"), py::arg("progress") = py::none());
   m.def("feature_products", &feature_products<T>, py::arg("F").noconvert(),
         py::arg("C").noconvert(), py::arg("of_samples"), py::arg("num_threads"));
 }
@@ -89,7 +94,7 @@ void bind_ridge(py::module_& m) {
   define<double>(m);
   define<float>(m);
   m.def("shifted_solves", &shifted_solves, py::arg("G").noconvert(), py::arg("shifts").noconvert(),
-        py::arg("right").noconvert(), py::arg("num_threads"));
+        py::arg("right").noconvert(), py::arg("num_threads"), py::arg("progress") = py::none());
 }
 
 }  // namespace featcore::bindings

@@ -1,9 +1,10 @@
-// One call of the core from Python, without progress: signals and what does not fit.
+// One call of the core from Python: signals, progress in percent, and what does not fit.
 #pragma once
 
 #include <new>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "featcore/parallel.hpp"
 #include "watch.hpp"
@@ -19,8 +20,9 @@ struct Needs {
 // Runs `body(team)` without the GIL; a signal that arrives meanwhile is raised here, and so is what
 // did not fit. `work` in flops.
 template <class Body>
-void without_gil(int num_threads, double work, const Needs& needs, Body&& body) {
-  PythonMonitor monitor{py::none()};
+void without_gil(int num_threads, double work, const Needs& needs, Body&& body,
+                 py::object progress = py::none()) {
+  PythonMonitor monitor(std::move(progress), true);
   bool stopped = false;
   bool fits = true;
   {

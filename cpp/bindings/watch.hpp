@@ -1,6 +1,7 @@
 // A monitor that listens to Python: signals (Ctrl-C) and a progress callback.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
 #include "featcore/float_state.hpp"
@@ -12,7 +13,9 @@ namespace featcore::bindings {
 // Lives while the GIL is released around the core; takes it for each poll.
 class PythonMonitor final : public Monitor {
  public:
-  explicit PythonMonitor(py::object progress) : progress_(std::move(progress)) {}
+  // `progress` is called with the position, or with the percentage of a call that is done.
+  explicit PythonMonitor(py::object progress, bool in_percent = false)
+      : progress_(std::move(progress)), in_percent_(in_percent) {}
 
   // Once more, with the GIL, after the core has ended: a signal of its last milliseconds is of this
   // run.
@@ -29,7 +32,8 @@ class PythonMonitor final : public Monitor {
     const DefaultFloats floats;  // whatever is called sets
     try {
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      if (!progress_.is_none()) progress_(position);
+      if (!progress_.is_none())
+        progress_(in_percent_ ? static_cast<std::int64_t>(100 * fraction()) : position);
     } catch (py::error_already_set& error) {
       error_.emplace(std::move(error));
       return false;
@@ -39,6 +43,7 @@ class PythonMonitor final : public Monitor {
 
  private:
   py::object progress_;
+  bool in_percent_;
   std::optional<py::error_already_set> error_;
 };
 

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "check.hpp"
+#include "featcore/banded_form.hpp"
 #include "featcore/features.hpp"
 #include "featcore/gradient.hpp"
 #include "featcore/second_moments.hpp"
@@ -201,6 +202,49 @@ TEST(second_moments_agree_with_a_plain_loop) {
       CHECK_CLOSE(featcore::testing::error(got, want), 0, 1e-13);
     }
   }
+}
+
+// Stages know beforehand what the calling thread will tell of its work: alone it gets to the end.
+template <class T>
+static void progress_ends_at_one() {
+  const auto at_the_end = [](auto&& body) {
+    Monitor told;
+    CHECK(told.fraction() == 0);
+    body(Team(1, told));
+    return told.fraction();
+  };
+  for (const Shape& s : {Shape{600, 130, 400}, Shape{1111, 97, 333}, Shape{4000, 12, 900}}) {
+    const Problem<T> p = random_problem<T>(s.n, s.d, s.m);
+    std::vector<T> W(p.W.size()), F(at(s.n * s.m));
+    std::vector<double> G(at(s.m * s.m)), x(at(s.m), 1.0);
+    for (const Activation activation :
+         {activation_by_name("relu", 0), activation_by_name("leaky_relu", 0.3),
+          activation_by_name("tanh", 0)}) {
+      for (const bool full : {false, true})
+        CHECK_CLOSE(at_the_end([&](const Team& team) {
+                      first_layer_step(p.net(), activation, p.split(), full, 1.0, team, W.data());
+                    }),
+                    0.96, 0.05);
+      CHECK_CLOSE(at_the_end([&](const Team& team) {
+                    network_features(p.net(), activation, s.n, p.x.data(), team, F.data());
+                  }),
+                  0.96, 0.05);
+    }
+    CHECK_CLOSE(at_the_end([&](const Team& team) {
+                  second_moments(s.n, s.m, F.data(), true, team, G.data());
+                }),
+                0.96, 0.05);
+    const double shift = static_cast<double>(s.n);
+    CHECK_CLOSE(at_the_end([&](const Team& team) {
+                  BandedForm(s.m, G.data(), team).solve(1, &shift, x.data(), team, x.data());
+                }),
+                0.9, 0.1);
+  }
+}
+
+TEST(progress_is_told_to_the_end) {
+  progress_ends_at_one<double>();
+  progress_ends_at_one<float>();
 }
 
 TEST(an_empty_series_is_refused) {

@@ -11,6 +11,7 @@ _Split = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | N
 # (name, slope, offset, Hermite coefficients)
 _Activation = tuple[str, float, float, tuple[float, ...]]
 # (row, position, W, a, exponents)
+_Progress = Callable[[int], None] | None
 _OnRow = Callable[[int, int, NDArray[Any], NDArray[Any], NDArray[np.int64] | None], None]
 _Column = tuple[str, NDArray[np.float64] | None, int, bool, list[int], NDArray[np.float64]]
 
@@ -23,7 +24,12 @@ def outputs(
     W: _Float, a: _Float, activation: _Activation, x: _Float, num_threads: int
 ) -> NDArray[Any]: ...
 def features(
-    W: _Float, a: _Float, activation: _Activation, x: _Float, num_threads: int
+    W: _Float,
+    a: _Float,
+    activation: _Activation,
+    x: _Float,
+    num_threads: int,
+    progress: _Progress = None,
 ) -> NDArray[Any]: ...
 def one_step(
     W: _Float,
@@ -33,8 +39,11 @@ def one_step(
     full: bool,
     step_size: float,
     num_threads: int,
+    progress: _Progress = None,
 ) -> NDArray[Any]: ...
-def second_moments(F: _Float, of_columns: bool, num_threads: int) -> NDArray[np.float64]: ...
+def second_moments(
+    F: _Float, of_columns: bool, num_threads: int, progress: _Progress = None
+) -> NDArray[np.float64]: ...
 def feature_products(
     F: _Float, C: NDArray[np.float64], of_samples: bool, num_threads: int
 ) -> NDArray[np.float64]: ...
@@ -43,6 +52,7 @@ def shifted_solves(
     shifts: NDArray[np.float64],
     right: NDArray[np.float64],
     num_threads: int,
+    progress: _Progress = None,
 ) -> NDArray[np.float64] | None: ...
 def loss_and_grad(
     W: _Float,
@@ -67,7 +77,7 @@ def descend(
     columns: list[_Column],
     steps: NDArray[np.int64],
     on_row: _OnRow | None,
-    progress: Callable[[int], None] | None,
+    progress: _Progress,
     num_threads: int,
     form: str = ...,
     state: dict[str, NDArray[Any]] = ...,
@@ -87,7 +97,7 @@ def flow(
     columns: list[_Column],
     state: dict[str, NDArray[Any]] | None,
     on_row: _OnRow | None,
-    progress: Callable[[int], None] | None,
+    progress: _Progress,
     num_threads: int,
     form: str = ...,
     memory: float = ...,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featcore._dispatch import check_memory, core, resolve_threads
+from featcore._progress import percent
 from featcore._validation import float_array, frozen
 
 Array = NDArray[np.float64]
@@ -51,7 +53,7 @@ class Ridge:
         return f"Ridge(N={self.coefficients.shape[-1]}, lam={lam})"
 
 
-def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
+def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike, progress: bool = False) -> Ridge:
     """Return the minimiser a of (1/n)|y - F a|² + λ|a|², for one λ or for many.
 
     No halves, and the mean over samples: the normalisation of theories of random features. The minimum itself is
@@ -67,6 +69,8 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
         Targets.
     lam : float or array_like, shape (k,)
         λ, positive.
+    progress : bool
+        Show a progress bar on a terminal.
 
     Returns
     -------
@@ -105,10 +109,12 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     )
 
     primal = n >= N
-    gram = core.second_moments(F, primal, resolve_threads(None))
-    _check_range(gram, target, penalties)
-    right = _products(F, target[None], of_samples=True)[0] if primal else target
-    coefficients = solve(gram, penalties * n, right)
+    with percent(progress) as bar:
+        gram = core.second_moments(F, primal, resolve_threads(None), bar.part(0, 50))
+        _check_range(gram, target, penalties)
+        right = _products(F, target[None], of_samples=True)[0] if primal else target
+        coefficients = solve(gram, penalties * n, right, bar.part(50, 100))
+        bar.close_at(100)
     if not primal:
         coefficients = _products(F, coefficients, of_samples=True)
     residual = target - _products(F, coefficients)
@@ -122,7 +128,9 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike) -> Ridge:
     )
 
 
-def solve(gram: Array, shifts: Array, right: Array) -> Array:
+def solve(
+    gram: Array, shifts: Array, right: Array, progress: Callable[[int], None] | None = None
+) -> Array:
     """Return (gram + s I)⁻¹ right for every shift s, shape (k, size).
 
     One shift is solved for by Cholesky's method. Many share a banded form QBQᵀ of `gram` (`banded_form.hpp`), in which
@@ -132,8 +140,10 @@ def solve(gram: Array, shifts: Array, right: Array) -> Array:
         found = solve_one(gram, float(shifts[0]), right)
         return _solve_by_eigenvalues(gram, shifts, right) if found is None else found[None]
     solutions = np.empty((len(shifts), len(gram)))
-    ample = shifts > 2 * rounding(gram)  # then gram + s I is positive definite, whatever rounding does
-    banded = core.shifted_solves(gram, shifts[ample], right, resolve_threads(None))
+    ample = shifts > 2 * rounding(
+        gram
+    )  # then gram + s I is positive definite, whatever rounding does
+    banded = core.shifted_solves(gram, shifts[ample], right, resolve_threads(None), progress)
     if banded is None:
         ample[:] = False
     else:

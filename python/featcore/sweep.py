@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from featcore._dispatch import resolve_threads
+from featcore._progress import Bar
 from featcore._validation import choice
 from featcore.data.dataset import Dataset
-from featcore.dynamics.bar import Bar
 from featcore.dynamics.kinds import KINDS, Kind
 from featcore.dynamics.run import Interrupted, ObserverError, Outcome, Run
 from featcore.dynamics.segment import Segment

@@ -50,7 +50,7 @@ def test_the_fit_is_the_minimiser_and_says_what_it_reaches(n, N, dtype, seed, lo
 @pytest.mark.parametrize(("n", "N"), [(300, 200), (200, 300), (257, 257)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_path_is_its_points(n, N, dtype):
-    # Many λ share a tridiagonal form, one is solved by Cholesky's method.
+    # Many λ share a banded form, one is solved by Cholesky's method.
     F, y = problem(n, N, 1, dtype)
     path = fc.ridge(F, y, LAMBDAS)
     for k, lam in enumerate(LAMBDAS):

@@ -39,6 +39,7 @@ class BandedForm {
     if (largest > 0) scale_ = std::ldexp(1.0, -std::clamp(std::ilogb(largest), -1000, 1000));
     const double n = static_cast<double>(size);
     whole_team.for_work(n * n * n).together([&](const Team& team) {
+      team.monitor().stage(0.95, 8.0 / 3.0 * n * n * n / team.threads());
       team.for_each(blocks(0), [&](Index block, const Worker&) {
         for (Index k = begin(block); k < end(block); ++k)
           A_.col(k) = scale_ * ConstVector<double>(gram + k * size, size);
@@ -129,11 +130,11 @@ class BandedForm {
     const Index lead = row / kBlock;
     const Index items = blocks(row);
     parts_.resize(static_cast<std::size_t>(items));
-    const auto each = [&](auto&& body) {
+    const auto each = [&](Index columns, auto&& body) {  // of products that take most of the time
       team.for_each(items, [&](Index item, const Worker& worker) {
         const Index from = std::max(row, begin(lead + item));
         const Index to = end(lead + item);
-        if (!worker.stop(4.0 * kBand * static_cast<double>((to - from) * rows)))
+        if (!worker.stop(4.0 * kBand * static_cast<double>((to - from) * columns)))
           body(item, from, to - from);
       });
     };
@@ -143,7 +144,7 @@ class BandedForm {
       return sum;
     };
     auto V = A_.middleCols(first, count);  // from `row` on
-    each([&](Index item, Index from, Index here) {
+    each(0, [&](Index item, Index from, Index here) {
       V_.block(from, 0, here, count) = V.middleRows(from, here);
       W_.block(from, count, here, count) = V.middleRows(from, here);
       parts_[static_cast<std::size_t>(item)].noalias() =
@@ -155,11 +156,11 @@ class BandedForm {
       T(i, i) = tau(i);
       T.col(i).head(i) = -tau(i) * (T.topLeftCorner(i, i) * products.col(i).head(i));
     }
-    each([&](Index, Index from, Index here) {
+    each(0, [&](Index, Index from, Index here) {
       turned_.block(from, 0, here, count).noalias() = V.middleRows(from, here) * T;
     });
-    each([&](Index item, Index from,
-             Index here) {  // of A_ the blocks below the diagonal, and on it
+    each(rows, [&](Index item, Index from,
+                   Index here) {  // of A_ the blocks below the diagonal, and on it
       auto Y = W_.block(from, 0, here, count);
       const Index to = from + here;
       Y.noalias() = A_.block(from, row, here, to - row) * turned_.block(row, 0, to - row, count);
@@ -169,11 +170,11 @@ class BandedForm {
       parts_[static_cast<std::size_t>(item)].noalias() = V.middleRows(from, here).transpose() * Y;
     });
     const ColMatrix<double> half = 0.5 * T.transpose() * total();
-    each([&](Index, Index from, Index here) {
+    each(0, [&](Index, Index from, Index here) {
       W_.block(from, 0, here, count).noalias() -= V.middleRows(from, here) * half;
       V_.block(from, count, here, count) = W_.block(from, 0, here, count);
     });
-    each([&](Index, Index from, Index here) {
+    each(rows, [&](Index, Index from, Index here) {
       const Index columns = from + here - row;
       A_.block(from, row, here, columns).noalias() -=
           V_.block(from, 0, here, 2 * count) * W_.block(row, 0, columns, 2 * count).transpose();

@@ -27,6 +27,8 @@ void network_features(const NetworkView<T>& net, Activation activation, Index n,
   const Index chunks = ceil_div(shape.panels(), kPanelsAnItem);
   const double work = 2.0 * static_cast<double>(n) * static_cast<double>(net.m * (net.d + 4));
   const Team team = whole_team.for_work(work);
+  team.monitor().stage(
+      1, work * static_cast<double>(net.d) / static_cast<double>(net.d + 4) / team.threads());
   std::vector<Buffer<T>> scratch(static_cast<std::size_t>(team.threads()));
   const T offset = static_cast<T>(activation.offset);
   team.for_each(chunks * tiles.pieces(), [&](Index item, const Worker& worker) {

@@ -56,9 +56,13 @@ void first_layer_step(const NetworkView<T>& net, Activation activation, const Sp
   std::vector<T> f(static_cast<std::size_t>(split.n));
   std::vector<T> r(f.size());
   // Where the sign of z says sigma', the sums need outputs to have been made.
-  if (full || activation.by_sign()) kernel.outputs(panels, team, f.data());
+  if (full || activation.by_sign()) {
+    team.monitor().stage(kernel.share_of_outputs(), kernel.flops() / team.threads());
+    kernel.outputs(panels, team, f.data());
+  }
   if (!full) std::fill(f.begin(), f.end(), T(0));
   objective.residuals(0, split.n, f.data(), r.data());
+  team.monitor().stage(1, kernel.work_of_sums() / team.threads());
   const T eta = static_cast<T>(step_size);
   kernel.gradient_sums(panels, r.data(), team, sums.data(), [&](Index p, T* h, const T*) {
     const T* w = panels.W.data() + p * panels.shape.stride();

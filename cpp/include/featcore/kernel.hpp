@@ -73,6 +73,12 @@ class Kernel {
     return arcs_ ? Arcs<T>::flops(n_, shape_.m) : kernel_flops(n_, shape_.d, shape_.m);
   }
 
+  // What the sums tell a monitor, and about which part of both passes' time the outputs take.
+  double work_of_sums() const {
+    return looks_up_ ? SubsetSums<T>::work(n_, shape_.d, shape_.m) : flops();
+  }
+  double share_of_outputs() const { return looks_up_ ? 0.6 : (activation_.by_sign() ? 0.5 : 0.35); }
+
   // f_i = sum_j a_j sigma(<w_j, x_i>), then after(begin, end) on every block of samples whose f is
   // final.
   template <class After>

@@ -27,6 +27,8 @@ void second_moments(Index n, Index m, const T* F, bool of_columns, const Team& w
   const PanelShape<double> shape{size, size};
   const Team team = whole_team.for_work(static_cast<double>(terms) * static_cast<double>(size) *
                                         static_cast<double>(size));
+  team.monitor().stage(1, static_cast<double>(terms) * static_cast<double>(size) *
+                              static_cast<double>(size) / team.threads());
   Buffer<double> sums(shape.panels() * shape.stride());
   Buffer<double> packed = Buffer<double>::unset(std::min(kTile, terms) * size);
   std::vector<Buffer<double>> scratch(static_cast<std::size_t>(team.threads()));

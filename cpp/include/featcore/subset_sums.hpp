@@ -36,6 +36,11 @@ class SubsetSums {
   // not earn the table.
   static bool pays(Index d, Index m) { return 2 * d >= S::kLanes && m >= 16; }
 
+  // What it tells a monitor.
+  static double work(Index n, Index d, Index m) {
+    return static_cast<double>(n) * static_cast<double>(ceil_div(d, S::kLanes) * m);
+  }
+
   SubsetSums() = default;
   // `x` is (n, d) and must outlive this; sigma' is 1 where z > 0 and `slope` elsewhere. `outputs`:
   // how the forward pass is cut.

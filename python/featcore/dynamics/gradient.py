@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featcore import losses
 from featcore._dispatch import check_memory, core, resolve_threads
+from featcore._progress import percent
 from featcore._validation import choice, float_array, real
 from featcore.data.dataset import Dataset
 from featcore.losses import Loss
@@ -34,7 +35,9 @@ def outputs(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> N
     return core.outputs(net.W, net.a, sigma.spec, array, resolve_threads(num_threads))
 
 
-def features(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> NDArray[Any]:
+def features(
+    net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None, progress: bool = False
+) -> NDArray[Any]:
     """Return what the head sees: σ(<w_j, x_i>), shape (n, m).
 
     Parameters
@@ -45,6 +48,8 @@ def features(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> 
         Samples, of the network's dtype (integers are taken); n may be 0.
     num_threads : int, optional
         Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
+    progress : bool
+        Show a progress bar on a terminal.
 
     Returns
     -------
@@ -77,7 +82,11 @@ def features(net: TwoLayerNet, x: ArrayLike, num_threads: int | None = None) -> 
         float(size) * net.width * (len(array) + net.dim) + 2.0**24,
         "take the samples in parts, or float32",
     )
-    return core.features(net.W, net.a, net.activation.spec, array, resolve_threads(num_threads))
+    threads = resolve_threads(num_threads)
+    with percent(progress) as bar:
+        F = core.features(net.W, net.a, net.activation.spec, array, threads, bar.part(0, 100))
+        bar.close_at(100)
+    return F
 
 
 def _evaluable(net: TwoLayerNet) -> TwoLayerNet:

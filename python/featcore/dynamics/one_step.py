@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from featcore._dispatch import check_memory, core, resolve_threads
+from featcore._progress import percent
 from featcore._validation import choice, real
 from featcore.data.dataset import Dataset
 from featcore.dynamics.arguments import absorbed
@@ -21,6 +22,7 @@ def one_step(
     step_size: float,
     residual: str = "labels",
     num_threads: int | None = None,
+    progress: bool = False,
 ) -> TwoLayerNet:
     """Return the network with W + ηG: its first layer after one gradient step of the squared loss.
 
@@ -44,6 +46,8 @@ def one_step(
         Whether the network's own outputs are left out of the residual, as theories of large steps have it.
     num_threads : int, optional
         Threads of this call; default: what affinity and control group allow. Bits do not depend on it.
+    progress : bool
+        Show a progress bar on a terminal: of work, as far as it is known beforehand.
 
     Returns
     -------
@@ -76,15 +80,19 @@ def one_step(
         float(net.dtype.itemsize) * d * (n + 3.0 * m) + n * m / 8.0 + 2.0**26,
         "use fewer samples or neurons, or float32",
     )
-    W = core.one_step(
-        net.W,
-        net.a,
-        net.activation.spec,
-        split_tuple(data),
-        residual == "full",
-        step_size,
-        resolve_threads(num_threads),
-    )
+    threads = resolve_threads(num_threads)
+    with percent(progress) as bar:
+        W = core.one_step(
+            net.W,
+            net.a,
+            net.activation.spec,
+            split_tuple(data),
+            residual == "full",
+            step_size,
+            threads,
+            bar.part(0, 100),
+        )
+        bar.close_at(100)
     if not np.isfinite(W).all():
         raise ValueError(
             f"step_size={step_size:g} takes weights out of the range of {net.dtype}; use a smaller one"

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featcore._dispatch import core, resolve_threads
+from featcore._progress import Bar
 from featcore._validation import choice, real
 from featcore.data.dataset import Dataset
-from featcore.dynamics.bar import Bar
 from featcore.dynamics.recording import Recording
 from featcore.dynamics.run import Events, Interrupted, ObserverError, Outcome, Rows, Run, State
 from featcore.network import TwoLayerNet
