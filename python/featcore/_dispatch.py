@@ -136,6 +136,11 @@ def check_memory(what: str, needed: float, remedy: str) -> None:
         )
 
 
+def padded(neurons: int) -> int:
+    """Return how many neurons the core lays out for so many: whole panels, of 64 at most."""
+    return -(-neurons // 64) * 64
+
+
 def _cgroup_quota() -> float | None:
     """Return the CPU quota of this control group in cores, or None."""
     try:

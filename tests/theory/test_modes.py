@@ -395,6 +395,14 @@ def test_responses_to_coupled_features():
     np.testing.assert_allclose(0.002 * m, 1 / (1 + np.exp(m)), rtol=1e-12)
 
 
+def test_a_dual_flow_that_has_no_digits_is_refused():
+    U, s, start = np.eye(2), np.array([2.0, 1.0]), [0.5, 0.5]
+    assert np.isfinite(theory.dual_flow([0.0, 20.0], U, s, 4.1e-12, start)).all()
+    for ridge in (3.9e-12, 1e-100, 1e-300):
+        with pytest.raises(ValueError, match=r"ridge=.*use 4\.0e-12 or more"):
+            theory.dual_flow([0.0, 20.0], U, s, ridge, start)
+
+
 def test_the_dual_flow_ends_at_the_responses():
     rng = np.random.default_rng(4)
     U = np.linalg.qr(rng.standard_normal((6, 3)))[0]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featcore import losses
-from featcore._dispatch import check_memory, core, resolve_threads
+from featcore._dispatch import check_memory, core, padded, resolve_threads
 from featcore._progress import percent
 from featcore._validation import choice, float_array, real
 from featcore.data.dataset import Dataset
@@ -79,7 +79,7 @@ def features(
     size = net.dtype.itemsize
     check_memory(
         f"features (n={len(array)}, m={net.width}, {net.dtype})",
-        float(size) * net.width * (len(array) + net.dim) + 2.0**24,
+        float(size) * (net.width * len(array) + padded(net.width) * net.dim) + 2.0**24,
         "take the samples in parts, or float32",
     )
     threads = resolve_threads(num_threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featcore._dispatch import check_memory, core, resolve_threads
+from featcore._dispatch import check_memory, core, padded, resolve_threads
 from featcore._progress import percent
 from featcore._validation import choice, real
 from featcore.data.dataset import Dataset
@@ -77,7 +77,7 @@ def one_step(
     n, d, m = data.n, data.d, net.width
     check_memory(
         f"one step (n={n}, d={d}, m={m}, {net.dtype})",
-        float(net.dtype.itemsize) * d * (n + 3.0 * m) + n * m / 8.0 + 2.0**26,
+        float(net.dtype.itemsize) * d * (n + m + 2.0 * padded(m)) + n * m / 8.0 + 2.0**26,
         "use fewer samples or neurons, or float32",
     )
     threads = resolve_threads(num_threads)

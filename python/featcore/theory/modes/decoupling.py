@@ -151,7 +151,7 @@ def dual_flow(
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range.
+        If an argument is out of range, or `ridge` below 1e-12 of the largest strength squared.
 
     Notes
     -----
@@ -179,6 +179,12 @@ def dual_flow(
         raise ValueError(
             f"alpha0 has shape {alpha.shape}, from {alpha.min():g} to {alpha.max():g}; pass {len(basis)} numbers "
             "between 0 and 1"
+        )
+    least = 1e-12 * float((s**2).max())
+    if lam < least:
+        raise ValueError(
+            f"ridge={lam:g} is too small for these strengths: α would decay to where its logit has no digits left; "
+            f"use {least:.1e} or more"
         )
     kernel = (basis * s**2) @ basis.T / lam
 
