@@ -197,7 +197,7 @@ class BandedForm {
   // (B + s I)^-1 right for a few shifts, by L D L^T without pivots.
   bool solve_band(Index here, const double* shifts, const double* right, const Worker& worker,
                   std::vector<Lanes>& scratch, ColMatrix<double>& X) const {
-    using Vector = typename Lanes::Vector;
+    using Vector = Lanes::Vector;
     constexpr Index kHeight = kBand + 1;
     scratch.resize(static_cast<std::size_t>(size_ * (kHeight + 1)));
     Lanes* L = scratch.data();
@@ -214,8 +214,7 @@ class BandedForm {
       if (k % kBlock == 0 && worker.stop(1.0 * kBand * kBand * kShifts * kBlock)) return false;
       Lanes* column = L + k * kHeight;
       const Vector pivot = column[0].v;
-      for (Index l = 0; l < kShifts; ++l)
-        if (!(pivot[l] > 0 && pivot[l] < kLargest)) ok = false;
+      for (Index l = 0; l < kShifts; ++l) ok = ok && pivot[l] > 0 && pivot[l] < kLargest;
       const Vector inverse = 1.0 / pivot;
       const Index reach = std::min(kBand, size_ - 1 - k);
       for (Index i = 1; i <= reach; ++i) {
