@@ -156,6 +156,17 @@ def test_signs_do_not_depend_on_scales(scale_x, scale_W):
     np.testing.assert_allclose(small(scaled.x), net(data.x), rtol=1e-12, atol=1e-13)
 
 
+def test_signs_of_the_largest_weights():
+    # Products with the samples' lines would leave the range of doubles, pre-activations do not.
+    rng = np.random.default_rng(4)
+    x, W, a = rng.standard_normal((64, 2)), rng.uniform(-1, 1, (64, 2)), np.full(64, 1e-300)
+    W[::4] *= [1.0, 0.0]
+    net = fc.TwoLayerNet(1.7e308 * W, a)
+    near = fc.TwoLayerNet(1.7 * W, 1e308 * a)
+    data = fc.Dataset(1e-10 * x, np.ones(64))
+    np.testing.assert_allclose(net(data.x), near(data.x), rtol=1e-12)
+
+
 def test_many_neurons_on_many_samples():
     # Several chunks of neurons and several blocks of positions at once.
     net = make_net(60_000, 2, 8, activation=fc.LeakyReLU(0.1))

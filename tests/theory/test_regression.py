@@ -148,6 +148,28 @@ def test_other_penalties_of_a_path_do_not_notice_one_that_is_lost():
         np.testing.assert_array_equal(fc.ridge(F, y, [lost, *lam]).coefficients[1:], alone)
 
 
+def test_other_penalties_of_a_path_do_not_notice_one_that_is_huge():
+    F, y = np.diag([1.0, 2e-8]), np.ones(2)
+    lam = np.array([0.6e-15, 1e302])
+    expected = np.diag(F) / (np.diag(F) ** 2 + 2 * lam[:, None])
+    np.testing.assert_allclose(fc.ridge(F, y, lam).coefficients, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        fc.ridge(2.0**-500 * F, y, [1e-290, 1.0]).coefficients[1], 2.0**-501 * np.diag(F)
+    )
+
+
+@pytest.mark.parametrize("shape", [(80, 50), (50, 80)])
+def test_solutions_stay_in_range_wherever_squares_do(shape):
+    # Features and targets near 1e150, and FᵀF next to singular: Fᵀy beside a G brought to size 1 would not.
+    F, y = problem(*shape, 10)
+    F *= np.geomspace(1, 1e-6, shape[1])
+    lam = np.geomspace(1e-12, 1e-6, 4)
+    fit = fc.ridge(F, y, lam)
+    scaled = fc.ridge(2.0**498 * F, 2.0**507 * y, 2.0**996 * lam)
+    np.testing.assert_allclose(scaled.train_error, 2.0**1014 * fit.train_error, rtol=1e-6)
+    np.testing.assert_allclose(scaled.coefficients, 2.0**9 * fit.coefficients, rtol=1e-6)
+
+
 def test_order_and_repetition_of_a_path_do_not_matter():
     F, y = problem(30, 40, 2)
     F[-1] = F[0]
