@@ -75,15 +75,36 @@ TEST(shifted_systems_are_solved_to_rounding_on_any_number_of_threads) {
       }
 }
 
+// Beside the largest shifts G is nothing; those beside them do not notice, and right may be large.
+TEST(shifts_and_right_hand_sides_may_be_as_large_as_numbers) {
+  const Index size = 40;
+  const Team team(2, monitor);
+  for (const double scale : {1.0, 0x1p-990, 0x1p960})
+    for (const double large : {0x1p-900, 1.0, 0x1p900}) {
+      const ColMatrix<double> G = moments(size, size, scale);
+      std::vector<double> right = right_hand_side(size), both(at(2 * size)), one(at(2 * size));
+      for (double& value : right) value *= large;
+      const std::vector<double> shifts{0.5 * scale, 0x1p1020}, twice{0.5 * scale, 0.5 * scale};
+      const BandedForm form(size, G.data(), team);
+      CHECK(form.solve(2, shifts.data(), right.data(), team, both.data()));
+      CHECK(form.solve(2, twice.data(), right.data(), team, one.data()));
+      for (Index k = 0; k < size; ++k) {
+        CHECK(both[at(k)] == one[at(k)]);
+        if (scale <= 1 && large >= 1)
+          CHECK_CLOSE(both[at(size + k)] * 0x1p1000, right[at(k)] * 0x1p-20, 1e-15 * large);
+      }
+    }
+}
+
 TEST(a_shift_that_leaves_nothing_positive_or_no_matrix_is_told) {
   const Index size = 40;
   const Team team(2, monitor);
   const std::vector<double> right = right_hand_side(size);
   std::vector<double> got(at(size));
   const ColMatrix<double> G = moments(size, 3, 1.0);
-  const double negative = -1e-3, beyond = 1e305;
+  const double negative = -1e-3, none = std::numeric_limits<double>::quiet_NaN();
   CHECK(!BandedForm(size, G.data(), team).solve(1, &negative, right.data(), team, got.data()));
-  CHECK(!BandedForm(size, G.data(), team).solve(1, &beyond, right.data(), team, got.data()));
+  CHECK(!BandedForm(size, G.data(), team).solve(1, &none, right.data(), team, got.data()));
   const ColMatrix<double> zero = ColMatrix<double>::Zero(size, size);
   const double two = 2;
   CHECK(BandedForm(size, zero.data(), team).solve(1, &two, right.data(), team, got.data()));

@@ -59,7 +59,10 @@ class BandedForm {
     std::vector<char> positive(static_cast<std::size_t>(count), 1);
     const double n = static_cast<double>(size_);
     whole_team.for_work(n * n * static_cast<double>(count)).together([&](const Team& team) {
-      ColMatrix<double> start = ConstVector<double>(right, size_);
+      // Like G, so that what is solved with stays in range wherever the solution does.
+      const double most = ConstVector<double>(right, size_).cwiseAbs().maxCoeff();
+      const int exponent = most > 0 ? std::clamp(std::ilogb(most), -1000, 1000) : 0;
+      ColMatrix<double> start = std::ldexp(1.0, -exponent) * ConstVector<double>(right, size_);
       for (std::size_t k = 0; k < reflections_.size(); ++k) turn<true>(k, start);
       std::vector<std::vector<Lanes>> scratch(static_cast<std::size_t>(team.threads()));
       team.for_each(ceil_div(count, kShifts), [&](Index group, const Worker& worker) {
@@ -73,16 +76,22 @@ class BandedForm {
           if (worker.stop(4.0 * kBand * static_cast<double>(size_ * here))) return;
           turn<false>(k, X);
         }
-        Rows<double>(out + first * size_, here, size_) = scale_ * X.transpose();
+        for (Index l = 0; l < here; ++l) {
+          const double s = shifts[first + l];
+          const double back = scale_ * s > kBeyond ? kBeyond / s : scale_;
+          const double half = std::ldexp(1.0, exponent / 2);  // twice: in between it stays in range
+          Rows<double>(out + (first + l) * size_, 1, size_) =
+              (X.col(l) * half * back * std::ldexp(half, exponent % 2)).transpose();
+        }
       });
     });
     return std::all_of(positive.begin(), positive.end(), [](char ok) { return ok != 0; });
   }
 
  private:
-  static constexpr Index kBlock = 128;  // rows a thread works on; a multiple of kBand
-  static constexpr Index kShifts = 8;   // side by side
-  static constexpr double kLargest = 1e300;
+  static constexpr Index kBlock = 128;        // rows a thread works on; a multiple of kBand
+  static constexpr Index kShifts = 8;         // side by side
+  static constexpr double kBeyond = 0x1p200;  // a shift beside which G is nothing
 
   struct Lanes {
     // NOLINTNEXTLINE(modernize-use-using): the attribute needs a typedef
@@ -203,7 +212,8 @@ class BandedForm {
     Lanes* L = scratch.data();
     Lanes* x = L + size_ * kHeight;
     Vector shift{};
-    for (Index l = 0; l < kShifts; ++l) shift[l] = scale_ * shifts[std::min(l, here - 1)];
+    for (Index l = 0; l < kShifts; ++l)
+      shift[l] = std::min(scale_ * shifts[std::min(l, here - 1)], kBeyond);
     for (Index k = 0; k < size_; ++k) {
       for (Index i = 0; i < kHeight; ++i) L[k * kHeight + i].v = band_(i, k) - Vector{};
       L[k * kHeight].v += shift;
@@ -214,7 +224,7 @@ class BandedForm {
       if (k % kBlock == 0 && worker.stop(1.0 * kBand * kBand * kShifts * kBlock)) return false;
       Lanes* column = L + k * kHeight;
       const Vector pivot = column[0].v;
-      for (Index l = 0; l < kShifts; ++l) ok = ok && pivot[l] > 0 && pivot[l] < kLargest;
+      for (Index l = 0; l < kShifts; ++l) ok = ok && pivot[l] > 0;
       const Vector inverse = 1.0 / pivot;
       const Index reach = std::min(kBand, size_ - 1 - k);
       for (Index i = 1; i <= reach; ++i) {
