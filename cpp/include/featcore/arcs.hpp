@@ -24,10 +24,16 @@ using Pair = double __attribute__((vector_size(16)));
 // Sign of <v, u>, exact unless the rounding errors of the products underflow: rounded products keep
 // their order, and where they tie these errors decide.
 inline int side_of(Pair v, Pair u) {
-  const double left = v[0] * u[0];
-  const double right = -(v[1] * u[1]);
+  double left = v[0] * u[0];
+  double right = -(v[1] * u[1]);
   if (left < right) return -1;
   if (left > right) return 1;
+  if (std::isinf(left)) {  // both entries of v are huge then
+    v *= 0x1p-8;
+    left = v[0] * u[0];
+    right = -(v[1] * u[1]);
+    if (left != right) return left < right ? -1 : 1;
+  }
   const double rest = std::fma(v[0], u[0], -left) + std::fma(v[1], u[1], right);
   return (rest > 0) - (rest < 0);
 }
