@@ -185,17 +185,20 @@ TEST(ties_agree_with_plain_loops) {
 
 // Tables of ties are made when needed, and are those of this network, not of one before.
 TEST(ties_leave_nothing_behind) {
-  const Index n = 60, m = 200;
-  const Problem<double> tied = integer_problem<double>(n, 2, m);
-  Problem<double> free = random_problem<double>(n, 2, m);
-  free.x = tied.x;
-  const Activation relu = activation_by_name("relu", 0);
-  Monitor monitor;
-  const Team team(1, monitor);
-  std::vector<double> f(at(n)), want(at(n));
-  Kernel<double> warm(n, 2, m, tied.x.data(), relu, true), cold(n, 2, m, tied.x.data(), relu, true);
-  cold.outputs(Panels<double>(free.net()), team, want.data());
-  for (const Panels<double>& net : {Panels<double>(tied.net()), Panels<double>(free.net())})
-    warm.outputs(net, team, f.data());
-  CHECK(same_bits(f, want));
+  for (const Index m : {200, 9000}) {  // one chunk of neurons, and several
+    const Index n = 60;
+    const Problem<double> tied = integer_problem<double>(n, 2, m);
+    Problem<double> free = random_problem<double>(n, 2, m);
+    free.x = tied.x;
+    const Activation relu = activation_by_name("relu", 0);
+    Monitor monitor;
+    const Team team(1, monitor);
+    std::vector<double> f(at(n)), want(at(n));
+    Kernel<double> warm(n, 2, m, tied.x.data(), relu, true);
+    Kernel<double> cold(n, 2, m, tied.x.data(), relu, true);
+    cold.outputs(Panels<double>(free.net()), team, want.data());
+    for (const Panels<double>& net : {Panels<double>(tied.net()), Panels<double>(free.net())})
+      warm.outputs(net, team, f.data());
+    CHECK(same_bits(f, want));
+  }
 }
