@@ -139,17 +139,19 @@ def solve(
     if len(shifts) == 1:
         found = solve_one(gram, float(shifts[0]), right)
         return _solve_by_eigenvalues(gram, shifts, right) if found is None else found[None]
+    # gram + s I is positive definite, whatever rounding does, for a large s, or if gram itself is far from singular.
+    lost = shifts <= 2 * rounding(gram)
+    if lost.any() and solve_one(gram, float(shifts.min()), right) is not None:
+        lost[:] = False
     solutions = np.empty((len(shifts), len(gram)))
-    ample = shifts > 2 * rounding(
-        gram
-    )  # then gram + s I is positive definite, whatever rounding does
-    banded = core.shifted_solves(gram, shifts[ample], right, resolve_threads(None), progress)
-    if banded is None:
-        ample[:] = False
-    else:
-        solutions[ample] = banded
-    if not ample.all():
-        solutions[~ample] = _solve_by_eigenvalues(gram, shifts[~ample], right)
+    if not lost.all():
+        banded = core.shifted_solves(gram, shifts[~lost], right, resolve_threads(None), progress)
+        if banded is None:
+            lost[:] = True
+        else:
+            solutions[~lost] = banded
+    if lost.any():
+        solutions[lost] = _solve_by_eigenvalues(gram, shifts[lost], right)
     return solutions
 
 

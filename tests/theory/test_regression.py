@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import featcore as fc
-from featcore import _dispatch, baselines, reference
+from featcore import _dispatch, baselines, reference, regression
 
 LAMBDAS = np.geomspace(1e-4, 1e3, 6)
 
@@ -168,6 +168,17 @@ def test_solutions_stay_in_range_wherever_squares_do(shape):
     scaled = fc.ridge(2.0**498 * F, 2.0**507 * y, 2.0**996 * lam)
     np.testing.assert_allclose(scaled.train_error, 2.0**1014 * fit.train_error, rtol=1e-6)
     np.testing.assert_allclose(scaled.coefficients, 2.0**9 * fit.coefficients, rtol=1e-6)
+
+
+def test_eigenvalues_are_asked_only_where_features_depend_on_each_other(monkeypatch):
+    # They take three times as long as a whole path.
+    monkeypatch.setattr(regression, "_solve_by_eigenvalues", None)
+    for shape in ((60, 40), (40, 60)):
+        F, y = problem(*shape, 11)
+        fit = fc.ridge(F, y, [1e-300, 1e-20, 1.0])
+        np.testing.assert_allclose(
+            fit.coefficients[0], np.linalg.lstsq(F, y, rcond=None)[0], atol=1e-12
+        )
 
 
 def test_order_and_repetition_of_a_path_do_not_matter():
