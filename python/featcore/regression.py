@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -139,10 +140,14 @@ def solve(
     if len(shifts) == 1:
         found = solve_one(gram, float(shifts[0]), right)
         return _solve_by_eigenvalues(gram, shifts, right) if found is None else found[None]
-    # gram + s I is positive definite, whatever rounding does, for a large s, or if gram itself is far from singular.
-    lost = shifts <= 2 * rounding(gram)
-    if lost.any() and solve_one(gram, float(shifts.min()), right) is not None:
-        lost[:] = False
+    # As solve_one has it: not those above rounding, nor those beside which eigenvalues are all above it.
+    lost = shifts <= rounding(gram)
+    if lost.any():
+        ascending = np.unique(shifts[lost])
+        count = bisect_left(
+            ascending, True, key=lambda s: solve_one(gram, float(s), right) is not None
+        )
+        lost = np.isin(shifts, ascending[:count])
     solutions = np.empty((len(shifts), len(gram)))
     if not lost.all():
         banded = core.shifted_solves(gram, shifts[~lost], right, resolve_threads(None), progress)

@@ -181,6 +181,20 @@ def test_eigenvalues_are_asked_only_where_features_depend_on_each_other(monkeypa
         )
 
 
+@pytest.mark.parametrize("smallest", [1.2, 1e-9])
+def test_a_path_is_its_points_where_penalties_are_as_large_as_rounding(smallest):
+    # Features of rank 30 but for the rounding of float32, which decides: eigh would take it for zero.
+    rng = np.random.default_rng(12)
+    F = (rng.standard_normal((200, 30)) @ rng.standard_normal((30, 95))).astype(np.float32)
+    y = rng.standard_normal(200)
+    floor = regression.rounding(F.T.astype(np.float64) @ F)
+    lam = floor / 200 * np.array([smallest, 1.2, 1.5, 1.9])
+    path = fc.ridge(F, y, lam).coefficients
+    for k in (1, 2, 3):
+        one = fc.ridge(F, y, lam[k]).coefficients
+        assert np.linalg.norm(path[k] - one) < 0.02 * np.linalg.norm(one)
+
+
 def test_order_and_repetition_of_a_path_do_not_matter():
     F, y = problem(30, 40, 2)
     F[-1] = F[0]
