@@ -105,7 +105,7 @@ def ridge(features: ArrayLike, y: ArrayLike, lam: ArrayLike, progress: bool = Fa
     size = min(n, N)
     check_memory(
         f"ridge regression (n={n}, N={N}, {len(penalties)} penalties)",
-        8.0 * (5 * size**2 + 2 * len(penalties) * (n + N)),
+        8.0 * (5 * size**2 + len(penalties) * (2 * (n + N) + 256 * resolve_threads(None))),
         "use fewer samples or features",
     )
 
