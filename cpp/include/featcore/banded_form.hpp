@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "featcore/dense_products.hpp"
 #include "featcore/eigen.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
@@ -152,41 +153,49 @@ class BandedForm {
       for (std::size_t k = 1; k < parts_.size(); ++k) sum += parts_[k];
       return sum;
     };
-    auto V = A_.middleCols(first, count);  // from `row` on
+    const auto part = [&](Index item) -> ColMatrix<double>& {
+      parts_[static_cast<std::size_t>(item)].setZero(count, count);
+      return parts_[static_cast<std::size_t>(item)];
+    };
+    const auto V = A_.middleCols(first, count);  // from `row` on
     each(0, [&](Index item, Index from, Index here) {
       V_.block(from, 0, here, count) = V.middleRows(from, here);
       W_.block(from, count, here, count) = V.middleRows(from, here);
-      parts_[static_cast<std::size_t>(item)].noalias() =
-          V.middleRows(from, here).transpose() * V.middleRows(from, here);
+      dense::add_left_turned(1, V.middleRows(from, here), V.middleRows(from, here), part(item));
     });
     const ColMatrix<double> products = total();
     ColMatrix<double> T = ColMatrix<double>::Zero(count, count);
     for (Index i = 0; i < count; ++i) {
       T(i, i) = tau(i);
-      T.col(i).head(i) = -tau(i) * (T.topLeftCorner(i, i) * products.col(i).head(i));
+      dense::add(-tau(i), T.topLeftCorner(i, i), products.col(i).head(i), T.col(i).head(i));
     }
     each(0, [&](Index, Index from, Index here) {
-      turned_.block(from, 0, here, count).noalias() = V.middleRows(from, here) * T;
+      auto turned = turned_.block(from, 0, here, count);
+      turned.setZero();
+      dense::add(1, V.middleRows(from, here), T, turned);
     });
-    each(rows, [&](Index item, Index from,
-                   Index here) {  // of A_ the blocks below the diagonal, and on it
+    each(rows, [&](Index item, Index from, Index here) {  // of A_ blocks on the diagonal and below
       auto Y = W_.block(from, 0, here, count);
       const Index to = from + here;
-      Y.noalias() = A_.block(from, row, here, to - row) * turned_.block(row, 0, to - row, count);
+      Y.setZero();
+      dense::add(1, A_.block(from, row, here, to - row), turned_.block(row, 0, to - row, count), Y);
       if (to < size_)
-        Y.noalias() += A_.block(to, from, size_ - to, here).transpose() *
-                       turned_.block(to, 0, size_ - to, count);
-      parts_[static_cast<std::size_t>(item)].noalias() = V.middleRows(from, here).transpose() * Y;
+        dense::add_left_turned(1, A_.block(to, from, size_ - to, here),
+                               turned_.block(to, 0, size_ - to, count), Y);
+      dense::add_left_turned(1, V.middleRows(from, here), Y, part(item));
     });
-    const ColMatrix<double> half = 0.5 * T.transpose() * total();
+    ColMatrix<double> half = ColMatrix<double>::Zero(count, count);
+    dense::add_left_turned(0.5, T, total(), half);
     each(0, [&](Index, Index from, Index here) {
-      W_.block(from, 0, here, count).noalias() -= V.middleRows(from, here) * half;
-      V_.block(from, count, here, count) = W_.block(from, 0, here, count);
+      auto W = W_.block(from, 0, here, count);
+      dense::add(-1, V.middleRows(from, here), half, W);
+      V_.block(from, count, here, count) = W;
     });
     each(rows, [&](Index, Index from, Index here) {
       const Index columns = from + here - row;
-      A_.block(from, row, here, columns).noalias() -=
-          V_.block(from, 0, here, 2 * count) * W_.block(row, 0, columns, 2 * count).transpose();
+      dense::add_right_turned(-1, V_.block(from, 0, here, 2 * count),
+                              W_.block(row, 0, columns, 2 * count),
+                              A_.block(from, row, here, columns));
     });
     reflections_.push_back({row, std::move(T)});
   }
@@ -197,10 +206,14 @@ class BandedForm {
     const Reflection& q = reflections_[k];
     const auto V = A_.block(q.row, q.row - kBand, size_ - q.row, q.T.cols());
     auto rest = X.bottomRows(size_ - q.row);
-    const ColMatrix<double> seen = V.transpose() * rest;
-    const ColMatrix<double> turned =
-        Inverse ? ColMatrix<double>(q.T.transpose() * seen) : ColMatrix<double>(q.T * seen);
-    rest.noalias() -= V * turned;
+    ColMatrix<double> seen = ColMatrix<double>::Zero(V.cols(), X.cols());
+    ColMatrix<double> turned = seen;
+    dense::add_left_turned(1, V, rest, seen);
+    if constexpr (Inverse)
+      dense::add_left_turned(1, q.T, seen, turned);
+    else
+      dense::add(1, q.T, seen, turned);
+    dense::add(-1, V, turned, rest);
   }
 
   // (B + s I)^-1 right for a few shifts, by L D L^T without pivots.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "featcore/dense_products.hpp"
 #include "featcore/eigen.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
@@ -15,6 +16,22 @@ namespace detail {
 constexpr Index kRowsAnItem = 64;
 constexpr Index kColumnsAnItem = 256;
 
+// Rows of numbers, as the columns that they are to Eigen.
+using Given = Eigen::Map<const ColMatrix<double>>;
+using Taken = Eigen::Map<ColMatrix<double>>;
+
+// A part of F, (n, m), in double: a sample a column.
+template <class T>
+ColMatrix<double> block(const T* F, Index m, Index first, Index samples, Index begin,
+                        Index features) {
+  ColMatrix<double> part(features, samples);
+  for (Index i = 0; i < samples; ++i) {
+    const T* row = F + (first + i) * m + begin;
+    std::copy_n(row, features, part.data() + i * features);
+  }
+  return part;
+}
+
 }  // namespace detail
 
 // out = C F^T, (k, n): F is (n, m), C is (k, m).
@@ -23,22 +40,20 @@ void predictions(Index n, Index m, const T* F, Index k, const double* C, const T
                  double* out) {
   const DefaultFloats floats;
   constexpr Index kDepth = 1024;
-  const ConstRows<double> coefficients(C, k, m);
-  Rows<double> result(out, k, n);
+  const detail::Given coefficients(C, m, k);
   const double work = 2.0 * static_cast<double>(m) * static_cast<double>(k);
   team.for_work(work * static_cast<double>(n))
       .for_each(ceil_div(n, detail::kRowsAnItem), [&](Index item, const Worker& worker) {
         const Index first = item * detail::kRowsAnItem;
         const Index rows = std::min(detail::kRowsAnItem, n - first);
-        ColMatrix<double> sum = ColMatrix<double>::Zero(k, rows);
+        ColMatrix<double> sum = ColMatrix<double>::Zero(rows, k);
         for (Index begin = 0; begin < m; begin += kDepth) {
           if (worker.stop(work * static_cast<double>(rows))) return;
           const Index depth = std::min(kDepth, m - begin);
-          const RowMatrix<double> block =
-              ConstRows<T>(F, n, m).block(first, begin, rows, depth).template cast<double>();
-          sum.noalias() += coefficients.middleCols(begin, depth) * block.transpose();
+          dense::add_left_turned(1, detail::block(F, m, first, rows, begin, depth),
+                                 coefficients.middleRows(begin, depth), sum);
         }
-        result.middleCols(first, rows) = sum;
+        detail::Taken(out, n, k).middleRows(first, rows) = sum;
       });
 }
 
@@ -48,22 +63,20 @@ void combinations(Index n, Index m, const T* F, Index k, const double* R, const 
                   double* out) {
   const DefaultFloats floats;
   constexpr Index kDepth = 256;
-  const ConstRows<double> weights(R, k, n);
-  Rows<double> result(out, k, m);
+  const detail::Given weights(R, n, k);
   const double work = 2.0 * static_cast<double>(n) * static_cast<double>(k);
   team.for_work(work * static_cast<double>(m))
       .for_each(ceil_div(m, detail::kColumnsAnItem), [&](Index item, const Worker& worker) {
         const Index first = item * detail::kColumnsAnItem;
         const Index columns = std::min(detail::kColumnsAnItem, m - first);
-        RowMatrix<double> sum = RowMatrix<double>::Zero(k, columns);
+        ColMatrix<double> sum = ColMatrix<double>::Zero(columns, k);
         for (Index begin = 0; begin < n; begin += kDepth) {
           if (worker.stop(work * static_cast<double>(columns))) return;
           const Index depth = std::min(kDepth, n - begin);
-          const RowMatrix<double> block =
-              ConstRows<T>(F, n, m).block(begin, first, depth, columns).template cast<double>();
-          sum.noalias() += weights.middleCols(begin, depth) * block;
+          dense::add(1, detail::block(F, m, begin, depth, first, columns),
+                     weights.middleRows(begin, depth), sum);
         }
-        result.middleCols(first, columns) = sum;
+        detail::Taken(out, m, k).middleRows(first, columns) = sum;
       });
 }
 
