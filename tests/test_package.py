@@ -38,7 +38,7 @@ HEAVY = (
 # Ground floor first: a module may import those of the floors below it and of its own.
 FLOORS = (
     ("_core",),
-    ("_validation", "_dispatch", "_seeds"),
+    ("_validation", "_dispatch", "_progress", "_seeds"),
     ("activations", "losses", "regression"),
     ("network",),
     ("data",),
