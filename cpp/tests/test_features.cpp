@@ -53,8 +53,8 @@ const std::vector<Case>& cases() {
 struct Shape {
   Index n, d, m;
 };
-const std::vector<Shape> kShapes = {{1, 1, 1},   {7, 3, 5},    {97, 20, 65},  {30, 600, 40},
-                                    {40, 2, 33}, {61, 9, 130}, {13, 2500, 66}};
+const std::vector<Shape> kShapes = {{1, 1, 1},   {7, 3, 5},    {97, 20, 65},   {30, 600, 40},
+                                    {40, 2, 33}, {61, 9, 130}, {13, 2500, 66}, {20, 1030, 200}};
 
 template <class T>
 std::vector<double> pre_activations(const Problem<T>& p) {

@@ -24,6 +24,10 @@ static const std::vector<Shape> kShapes = {
     {1, 64, 16},   {5, 65, 17},   {37, 150, 40},  {200, 47, 530}, {700, 70, 90}, {32, 2, 32},
     {33, 2, 65},   {31, 2, 33},   {300, 2, 500},  {100, 2, 9000}, {4095, 2, 40}, {9000, 2, 70}};
 
+// Several blocks of inputs (of 256 to 1024), whose samples several panels share: three, four, or
+// four and what is left, by the instruction set and type.
+static const std::vector<Shape> kManyInputs = {{120, 270, 3300}, {20, 1030, 900}, {400, 1030, 300}};
+
 template <class T>
 static std::vector<T> integer_residuals(Index n) {
   Random random(9);
@@ -62,8 +66,9 @@ TEST(homogeneous_networks_are_exact_on_integers) {
 }
 
 template <class T>
-static void agrees_with_naive(const std::vector<Named>& activations, double tolerance) {
-  for (const Shape& s : kShapes)
+static void agrees_with_naive(const std::vector<Shape>& shapes,
+                              const std::vector<Named>& activations, double tolerance) {
+  for (const Shape& s : shapes)
     for (const Named& activation : activations) {
       const Problem<T> p = random_problem<T>(s.n, s.d, s.m);
       const std::vector<T> r = random_residuals<T>(s.n);
@@ -76,21 +81,24 @@ static void agrees_with_naive(const std::vector<Named>& activations, double tole
 }
 
 TEST(homogeneous_networks_agree_with_a_plain_loop) {
-  agrees_with_naive<double>(homogeneous_activations(), 1e-13);
-  agrees_with_naive<float>(homogeneous_activations(), 2e-5);
+  agrees_with_naive<double>(kShapes, homogeneous_activations(), 1e-13);
+  agrees_with_naive<float>(kShapes, homogeneous_activations(), 2e-5);
 }
 
 TEST(smooth_networks_agree_with_a_plain_loop) {
-  agrees_with_naive<double>(smooth_activations(), 1e-13);
-  agrees_with_naive<float>(smooth_activations(), 2e-5);
+  agrees_with_naive<double>(kShapes, smooth_activations(), 1e-13);
+  agrees_with_naive<float>(kShapes, smooth_activations(), 2e-5);
+}
+
+TEST(many_inputs_of_smooth_networks_agree_with_a_plain_loop) {
+  agrees_with_naive<double>(kManyInputs, {smooth_activations()[0]}, 1e-13);
+  agrees_with_naive<float>(kManyInputs, {smooth_activations()[0]}, 2e-5);
 }
 
 template <class T>
-static void threads_do_not_change_bits() {
-  std::vector<Named> activations = smooth_activations();
-  activations.insert(activations.end(), homogeneous_activations().begin(),
-                     homogeneous_activations().end());
-  for (const Shape& s : kShapes)
+static void threads_do_not_change_bits(const std::vector<Shape>& shapes,
+                                       const std::vector<Named>& activations) {
+  for (const Shape& s : shapes)
     for (const Named& activation : activations) {
       const Problem<T> p = random_problem<T>(s.n, s.d, s.m);
       const std::vector<T> r = random_residuals<T>(s.n);
@@ -105,8 +113,13 @@ static void threads_do_not_change_bits() {
 }
 
 TEST(the_number_of_threads_does_not_change_bits) {
-  threads_do_not_change_bits<double>();
-  threads_do_not_change_bits<float>();
+  std::vector<Named> activations = smooth_activations();
+  activations.insert(activations.end(), homogeneous_activations().begin(),
+                     homogeneous_activations().end());
+  threads_do_not_change_bits<double>(kShapes, activations);
+  threads_do_not_change_bits<float>(kShapes, activations);
+  threads_do_not_change_bits<double>(kManyInputs, {smooth_activations()[0]});
+  threads_do_not_change_bits<float>(kManyInputs, {smooth_activations()[0]});
 }
 
 // Two runs put their arrays where the allocator likes: the address may not matter.
@@ -210,6 +223,73 @@ TEST(padding_neurons_have_no_sums) {
                            });
       CHECK(clean);
     }
+}
+
+// z = w . x + scale * base is that of a network with more inputs; and z may be given whole.
+template <class T>
+static void z_may_come_from_elsewhere(double tolerance) {
+  constexpr Index kPanel = PanelShape<T>::kPanel;
+  for (const Shape& s : kManyInputs)
+    for (const char* name : {"tanh", "leaky_relu"}) {
+      const Index more = 9;
+      const T scale = T(0.5);
+      const Problem<T> p = random_problem<T>(s.n, s.d, s.m);
+      const Problem<T> q = random_problem<T>(s.n, more, s.m, 2);
+      Problem<T> both = p;
+      both.d = s.d + more;
+      both.x.clear();
+      both.W.clear();
+      const auto join = [&](const std::vector<T>& here, const std::vector<T>& there, Index row,
+                            T factor, std::vector<T>& out) {
+        for (Index k = 0; k < s.d; ++k) out.push_back(here[at(row * s.d + k)]);
+        for (Index k = 0; k < more; ++k) out.push_back(factor * there[at(row * more + k)]);
+      };
+      for (Index i = 0; i < s.n; ++i) join(p.x, q.x, i, T(1), both.x);
+      for (Index j = 0; j < s.m; ++j) join(p.W, q.W, j, scale, both.W);
+      const std::vector<T> r = random_residuals<T>(s.n);
+      const Named activation = {name, 0.25};
+      const Naive want(both, activation, r);
+
+      const Panels<T> net(p.net());
+      Buffer<T> base(net.shape.panels() * s.n * kPanel), whole(base.size());
+      for (Index j = 0; j < s.m; ++j)
+        for (Index i = 0; i < s.n; ++i) {
+          const Index place = (j / kPanel * s.n + i) * kPanel + j % kPanel;
+          double z = 0;
+          for (Index k = 0; k < more; ++k)
+            z += double{q.W[at(j * more + k)]} * double{q.x[at(i * more + k)]};
+          base.data()[place] = static_cast<T>(z);
+          z = 0;
+          for (Index k = 0; k < both.d; ++k)
+            z += double{both.W[at(j * both.d + k)]} * double{both.x[at(i * both.d + k)]};
+          whole.data()[place] = static_cast<T>(z);
+        }
+      for (const bool given : {false, true}) {
+        Monitor monitor;
+        const Team team(2, monitor);
+        const Activation which = activation_by_name(name, activation.slope);
+        Kernel<T> kernel(s.n, s.d, s.m, p.x.data(), which, which.by_sign());
+        if (given)
+          kernel.give(whole.data());
+        else
+          kernel.shift(base.data(), scale);
+        std::vector<T> f(at(s.n)), h(at(s.m * s.d));
+        auto sums = Buffer<T>::unset(net.W.size());
+        kernel.outputs(net, team, f.data());
+        kernel.gradient_sums(net, r.data(), team, sums.data(), [](Index, const T*, const T*) {});
+        Panels<T>::rows(net.shape, sums.data(), h.data());
+        std::vector<double> first;
+        for (Index j = 0; j < s.m; ++j)
+          for (Index k = 0; k < s.d; ++k) first.push_back(want.h[at(j * both.d + k)]);
+        CHECK_CLOSE(error(f, want.f), 0, tolerance);
+        CHECK_CLOSE(error(h, first), 0, tolerance);
+      }
+    }
+}
+
+TEST(pre_activations_may_come_from_elsewhere) {
+  z_may_come_from_elsewhere<double>(1e-13);
+  z_may_come_from_elsewhere<float>(2e-5);
 }
 
 // Splits that are evaluated in turns share the memory in which outputs are summed.

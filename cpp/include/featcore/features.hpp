@@ -6,8 +6,7 @@
 #include <vector>
 
 #include "featcore/activation.hpp"
-#include "featcore/micro.hpp"
-#include "featcore/panels.hpp"
+#include "featcore/panel_products.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
 
@@ -21,6 +20,7 @@ void network_features(const NetworkView<T>& net, Activation activation, Index n,
   using S = Simd<T>;
   constexpr Index kPanel = S::kPanel;
   constexpr Index kPanelsAnItem = 4;  // read the same samples, near as they are
+  const Index together = panels_together(net.d);
   const Panels<T> panels(net, whole_team);
   const PanelShape<T>& shape = panels.shape;
   const Cut tiles(n, ceil_div(n, Partition<T>::samples(net.d)), kMicroBlock);
@@ -37,20 +37,20 @@ void network_features(const NetworkView<T>& net, Activation activation, Index n,
     const Index first = tiles.begin(s);
     const Index samples = tiles.end(s) - first;
     Buffer<T>& tile = scratch[static_cast<std::size_t>(worker.id)];
-    if (tile.size() == 0) tile = Buffer<T>(tiles.length * kPanel);
-    const Index end = std::min(shape.panels(), (chunk + 1) * kPanelsAnItem);
-    for (Index p = chunk * kPanelsAnItem; p < end; ++p) {
-      if (worker.stop(2.0 * static_cast<double>(samples * net.d * kPanel))) return;
-      micro::with_vectors(shape.vectors(p), [&](auto vectors) {
-        micro::panel_products<T, vectors()>(panels.W.data() + p * shape.stride(), x + first * net.d,
-                                            samples, net.d, tile.data());
-      });
-      activate<T>(activation, tile.data(), tile.data(), nullptr, samples * kPanel);
-      for (Index i = 0; i < samples; ++i) {
-        const T* row = tile.data() + i * kPanel;
-        T* to = out + (first + i) * net.m + p * kPanel;
-        for (Index l = 0; l < shape.neurons(p); ++l) to[l] = row[l] - offset;
-      }
+    const Index begin = chunk * kPanelsAnItem;
+    const Index end = std::min(shape.panels(), begin + kPanelsAnItem);
+    if (tile.size() == 0) tile = Buffer<T>(together * tiles.length * kPanel);
+    for (Index p = begin; p < end; p += together) {
+      const Index last = std::min(p + together, end);
+      if (worker.stop(2.0 * static_cast<double>(samples * net.d * (last - p) * kPanel))) return;
+      panel_products(shape, panels.W.data(), p, last, x + first * net.d, samples, tile.data());
+      activate<T>(activation, tile.data(), tile.data(), nullptr, (last - p) * samples * kPanel);
+      for (Index q = p; q < last; ++q)
+        for (Index i = 0; i < samples; ++i) {
+          const T* row = tile.data() + ((q - p) * samples + i) * kPanel;
+          T* to = out + (first + i) * net.m + q * kPanel;
+          for (Index l = 0; l < shape.neurons(q); ++l) to[l] = row[l] - offset;
+        }
     }
   });
 }

@@ -18,7 +18,7 @@ double loss_and_gradient(const NetworkView<T>& net, Activation activation,
   const ObjectiveSpec& spec = objective.spec();
   Kernel<T> kernel(split.n, split.d, net.m, split.x, activation, activation.by_sign());
   const Panels<T> panels(net, team);
-  Buffer<T> sums(panels.W.size());
+  auto sums = Buffer<T>::unset(panels.W.size());
   std::vector<T> f(static_cast<std::size_t>(split.n));
   std::vector<T> r(f.size());
   kernel.outputs(panels, team, f.data(), [&](Index begin, Index end) {
@@ -52,7 +52,7 @@ void first_layer_step(const NetworkView<T>& net, Activation activation, const Sp
   Kernel<T> kernel(split.n, split.d, net.m, split.x, activation, activation.by_sign());
   kernel.allow_copy();
   const Panels<T> panels(net, team);
-  Buffer<T> sums(panels.W.size());
+  auto sums = Buffer<T>::unset(panels.W.size());
   std::vector<T> f(static_cast<std::size_t>(split.n));
   std::vector<T> r(f.size());
   // Where the sign of z says sigma', the sums need outputs to have been made.

@@ -10,6 +10,7 @@
 #include "featcore/activation.hpp"
 #include "featcore/arcs.hpp"
 #include "featcore/inputs.hpp"
+#include "featcore/panel_products.hpp"
 #include "featcore/panels.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
@@ -37,7 +38,8 @@ class Kernel {
         x_(x),
         activation_(activation),
         keep_signs_(keep_signs),
-        cut_(n, d, m) {
+        cut_(n, d, m),
+        together_(activation.by_sign() ? 1 : panels_together(d)) {
     if (activation.by_sign() && Arcs<T>::pays(n, d, m) && Arcs<T>::orders(n, x))
       arcs_ = std::make_unique<Arcs<T>>(n, m, x, activation.slope);
     else
@@ -180,11 +182,17 @@ class Kernel {
 
  private:
   struct Scratch {
-    Buffer<T> tile;
+    Buffer<T> tile;    // (panels that take it together, samples, kPanel)
     Buffer<T> values;  // of one sample, smooth activations only
     Buffer<T> inputs;  // where they are packed for a tile
     Buffer<T> outputs;
     typename SubsetSums<T>::Scratch subsets;
+  };
+
+  // z of some panels, (panel, sample, kPanel), `stride` from one to the next.
+  struct Tiles {
+    const T* z;
+    Index stride;
   };
 
   // What the offset of the activation takes from a sum of its values with these weights.
@@ -233,10 +241,10 @@ class Kernel {
         const Index samples = cut_.sample_tiles.end(s) - first;
         if (worker.stop(2.0 * static_cast<double>(samples * shape_.d))) return;
         const T* x = inputs_.tile(first, samples, scratch.inputs);
-        for (Index p = begin; p < end; ++p) {
-          if (worker.stop(kernel_flops(samples, shape_.d, kPanel))) return;
-          T* h = partial(group) + p * shape_.stride();
-          add_sums(net, r, p, first, samples, x, scratch, h, heads(group) + p * kPanel);
+        for (Index p = begin; p < end; p += together_) {
+          const Index last = std::min(p + together_, end);
+          if (worker.stop(kernel_flops(samples, shape_.d, (last - p) * kPanel))) return;
+          add_sums(net, r, p, last, first, samples, x, scratch, partial(group), heads(group));
         }
       }
       if (groups == 1) {  // nobody to wait for
@@ -251,7 +259,7 @@ class Kernel {
     if (!arcs_ && partial_outputs_->size() < sums) partial_outputs_->resize(sums);
     while (scratch_.size() < static_cast<std::size_t>(team.threads())) {
       scratch_.emplace_back();
-      scratch_.back().tile = Buffer<T>(cut_.sample_tiles.length * kPanel);
+      scratch_.back().tile = Buffer<T>(together_ * cut_.sample_tiles.length * kPanel);
       scratch_.back().outputs = Buffer<T>(cut_.sample_tiles.length * S::kLanes);
       if (!activation_.by_sign()) scratch_.back().values = Buffer<T>(kPanel);
     }
@@ -284,29 +292,28 @@ class Kernel {
   void meet(const Panels<T>& net, const Team& team, T* f);
   // The outputs of one chunk of neurons on one group of samples.
   void unit_outputs(const Panels<T>& net, Index unit, const Worker& worker);
-  // h += sum_i r_i sigma'(z_i) x_i over the samples of a tile, for panel p; x is the packed tile.
-  void add_sums(const Panels<T>& net, const T* r, Index p, Index first, Index samples, const T* x,
-                Scratch& scratch, T* h, T* heads) const;
+  // h += sum_i r_i sigma'(z_i) x_i over the samples of a tile, for panels begin .. end; x is the
+  // packed tile.
+  void add_sums(const Panels<T>& net, const T* r, Index begin, Index end, Index first,
+                Index samples, const T* x, Scratch& scratch, T* sums, T* heads) const;
   // The sums of a unit of neurons, samples and inputs.
   void look_up(Index unit, const T* r, const Worker& worker, T* sums);
 
-  void add_panel_outputs(const Panels<T>& net, Index p, Index first, Index samples,
+  void add_panel_outputs(const Panels<T>& net, Index begin, Index end, Index first, Index samples,
                          Scratch& scratch);
   template <int V, bool Sloped>
   void add_outputs(const Panels<T>& net, Index p, Index first, Index samples, Scratch& scratch);
+  Tiles preactivations(const Panels<T>& net, Index begin, Index end, Index first, Index samples,
+                       T* tiles) const;
+  void add_smooth_outputs(const T* a, const T* z, Index count, Index samples,
+                          Scratch& scratch) const;
   template <int V>
-  const T* preactivations(const Panels<T>& net, Index p, Index first, Index samples, T* tile) const;
-  template <int V>
-  void add_smooth_outputs(const Panels<T>& net, Index p, Index first, Index samples,
-                          Scratch& scratch);
-  template <int V>
-  void add_tile(Index samples, const T* x, const Scratch& scratch, T* h) const;
+  void add_tile(Index begin, Index end, Index samples, const T* x, const T* tile, T* h) const;
   template <int V, bool Sloped>
   void add_weighted(const T* r, Index p, Index first, Index samples, const T* x, Scratch& scratch,
                     T* h) const;
-  template <int V>
-  void weigh_smooth(const Panels<T>& net, const T* r, Index p, Index first, Index samples,
-                    Scratch& scratch, T* heads) const;
+  void weigh_smooth(const T* r, const T* z, Index count, Index samples, T* value, T* weighted,
+                    T* heads) const;
 
   // heads += sum_i r_i sigma(z_i) of panel p, for given z of a homogeneous network.
   void add_heads(const T* r, Index p, T* heads) const {
@@ -329,6 +336,7 @@ class Kernel {
   const T* base_ = nullptr;
   T scale_ = 1;
   Partition<T> cut_;
+  Index together_;                 // panels that take a tile of samples together
   std::unique_ptr<Arcs<T>> arcs_;  // in place of what follows
   PackedInputs<T> inputs_;
   Signs<T> signs_;

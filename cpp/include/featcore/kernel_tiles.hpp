@@ -27,35 +27,42 @@ void Kernel<T>::unit_outputs(const Panels<T>& net, Index unit, const Worker& wor
   T* sums = partial_outputs_->data() + chunk * n_;
   Scratch& scratch = scratch_[static_cast<std::size_t>(worker.id)];
   const Index begin = cut_.panel_chunks.begin(chunk);
-  const T centre =
-      this->centre(net.a.data() + begin * kPanel, (cut_.panel_chunks.end(chunk) - begin) * kPanel);
+  const Index end = cut_.panel_chunks.end(chunk);
+  const T centre = this->centre(net.a.data() + begin * kPanel, (end - begin) * kPanel);
   for (Index s = cut_.sample_groups.begin(group); s < cut_.sample_groups.end(group); ++s) {
     const Index first = cut_.sample_tiles.begin(s);
     const Index samples = cut_.sample_tiles.end(s) - first;
     // One vector a sample, its lanes added up at the end.
     std::fill_n(scratch.outputs.data(), samples * S::kLanes, T(0));
-    for (Index p = begin; p < cut_.panel_chunks.end(chunk); ++p) {
-      if (worker.stop(kernel_flops(samples, shape_.d, kPanel))) return;
-      add_panel_outputs(net, p, first, samples, scratch);
+    for (Index p = begin; p < end; p += together_) {
+      const Index last = std::min(p + together_, end);
+      if (worker.stop(kernel_flops(samples, shape_.d, (last - p) * kPanel))) return;
+      add_panel_outputs(net, p, last, first, samples, scratch);
     }
     for (Index i = 0; i < samples; ++i)
       sums[first + i] = S::sum(S::load(scratch.outputs.data() + i * S::kLanes)) - centre;
   }
 }
 
-// Adds a panel's part to the outputs of a tile, and remembers the signs.
+// Adds the panels' part to the outputs of a tile, and remembers the signs.
 template <class T>
-void Kernel<T>::add_panel_outputs(const Panels<T>& net, Index p, Index first, Index samples,
-                                  Scratch& scratch) {
-  micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
-    constexpr int V = vectors();
-    if (!activation_.by_sign())
-      add_smooth_outputs<V>(net, p, first, samples, scratch);
-    else if (activation_.slope == 0)
-      add_outputs<V, false>(net, p, first, samples, scratch);
-    else
-      add_outputs<V, true>(net, p, first, samples, scratch);
-  });
+void Kernel<T>::add_panel_outputs(const Panels<T>& net, Index begin, Index end, Index first,
+                                  Index samples, Scratch& scratch) {
+  if (!activation_.by_sign()) {
+    const Tiles tiles = preactivations(net, begin, end, first, samples, scratch.tile.data());
+    for (Index p = begin; p < end; ++p)
+      add_smooth_outputs(net.a.data() + p * kPanel, tiles.z + (p - begin) * tiles.stride,
+                         shape_.vectors(p) * S::kLanes, samples, scratch);
+    return;
+  }
+  for (Index p = begin; p < end; ++p)
+    micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
+      constexpr int V = vectors();
+      if (activation_.slope == 0)
+        add_outputs<V, false>(net, p, first, samples, scratch);
+      else
+        add_outputs<V, true>(net, p, first, samples, scratch);
+    });
 }
 
 template <class T>
@@ -87,7 +94,7 @@ void Kernel<T>::add_outputs(const Panels<T>& net, Index p, Index first, Index sa
     });
     return;
   }
-  const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
+  const T* tile = preactivations(net, p, p + 1, first, samples, scratch.tile.data()).z;
   for (Index i = 0; i < samples; ++i) {
     typename S::Vector z[V];
     micro::unroll<V>(FEATCORE_EACH(v) { z[v] = S::load(tile + i * kPanel + v * S::kLanes); });
@@ -95,59 +102,78 @@ void Kernel<T>::add_outputs(const Panels<T>& net, Index p, Index first, Index sa
   }
 }
 
-// z of the samples of a tile and the neurons of panel p, (sample, kPanel): in `tile` unless they
-// lie somewhere already.
+// z of the samples of a tile and the neurons of panels begin .. end: in `tiles` unless they lie
+// somewhere already.
 template <class T>
-template <int V>
-const T* Kernel<T>::preactivations(const Panels<T>& net, Index p, Index first, Index samples,
-                                   T* tile) const {
-  const T* base = base_ != nullptr ? base_ + (p * n_ + first) * kPanel : nullptr;
-  if (!products_) return base;
-  micro::panel_products<T, V>(net.W.data() + p * shape_.stride(), x_ + first * shape_.d, samples,
-                              shape_.d, tile);
+typename Kernel<T>::Tiles Kernel<T>::preactivations(const Panels<T>& net, Index begin, Index end,
+                                                    Index first, Index samples, T* tiles) const {
+  const T* base = base_ != nullptr ? base_ + (begin * n_ + first) * kPanel : nullptr;
+  if (!products_) return {base, n_ * kPanel};
+  panel_products(shape_, net.W.data(), begin, end, x_ + first * shape_.d, samples, tiles);
+  const Index stride = samples * kPanel;
   if (base != nullptr)
-    for (Index q = 0; q < samples * kPanel; ++q) tile[q] += scale_ * base[q];
-  return tile;
+    for (Index p = 0; p < end - begin; ++p)
+      for (Index q = 0; q < stride; ++q)
+        tiles[p * stride + q] += scale_ * base[p * n_ * kPanel + q];
+  return {tiles, stride};
 }
 
 template <class T>
-template <int V>
-void Kernel<T>::add_smooth_outputs(const Panels<T>& net, Index p, Index first, Index samples,
-                                   Scratch& scratch) {
-  const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
-  const T* a = net.a.data() + p * kPanel;
+void Kernel<T>::add_smooth_outputs(const T* a, const T* z, Index count, Index samples,
+                                   Scratch& scratch) const {
   T* value = scratch.values.data();
   for (Index i = 0; i < samples; ++i) {
-    activate<T>(activation_, tile + i * kPanel, value, nullptr, V * S::kLanes);
+    activate<T>(activation_, z + i * kPanel, value, nullptr, count);
     T* sums = scratch.outputs.data() + i * S::kLanes;
-    for (int v = 0; v < V; ++v)
-      S::store(sums, S::load(sums) + S::load(a + v * S::kLanes) * S::load(value + v * S::kLanes));
+    for (Index l = 0; l < count; l += S::kLanes)
+      S::store(sums, S::load(sums) + S::load(a + l) * S::load(value + l));
   }
 }
 
 template <class T>
-void Kernel<T>::add_sums(const Panels<T>& net, const T* r, Index p, Index first, Index samples,
-                         const T* x, Scratch& scratch, T* h, T* heads) const {
-  micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
-    constexpr int V = vectors();
-    if (!activation_.by_sign()) {
-      weigh_smooth<V>(net, r, p, first, samples, scratch, heads);
-      add_tile<V>(samples, x, scratch, h);
-    } else if (activation_.slope == 0) {
-      add_weighted<V, false>(r, p, first, samples, x, scratch, h);
-    } else {
-      add_weighted<V, true>(r, p, first, samples, x, scratch, h);
-    }
-  });
+void Kernel<T>::add_sums(const Panels<T>& net, const T* r, Index begin, Index end, Index first,
+                         Index samples, const T* x, Scratch& scratch, T* sums, T* heads) const {
+  if (activation_.by_sign()) {
+    for (Index p = begin; p < end; ++p)
+      micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
+        constexpr int V = vectors();
+        T* h = sums + p * shape_.stride();
+        if (activation_.slope == 0)
+          add_weighted<V, false>(r, p, first, samples, x, scratch, h);
+        else
+          add_weighted<V, true>(r, p, first, samples, x, scratch, h);
+      });
+    return;
+  }
+  const Tiles tiles = preactivations(net, begin, end, first, samples, scratch.tile.data());
+  const auto tile = [&](Index p) { return scratch.tile.data() + (p - begin) * samples * kPanel; };
+  for (Index p = begin; p < end; ++p)
+    weigh_smooth(r + first, tiles.z + (p - begin) * tiles.stride, shape_.vectors(p) * S::kLanes,
+                 samples, scratch.values.data(), tile(p), heads + p * kPanel);
+  constexpr Index kInputs = 32 * kMicroBlock;  // near for all panels
+  for (Index k = 0; k < shape_.d; k += kInputs)
+    for (Index p = begin; p < end; ++p)
+      micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
+        add_tile<vectors()>(k, std::min(k + kInputs, shape_.d), samples, x, tile(p),
+                            sums + p * shape_.stride());
+      });
 }
 
+// h of the inputs begin .. end, which begin with a block of them.
 template <class T>
 template <int V>
-void Kernel<T>::add_tile(Index samples, const T* x, const Scratch& scratch, T* h) const {
-  const T* tile = scratch.tile.data();
-  micro::blocks(shape_.d, [&](auto inputs, Index k) {
+void Kernel<T>::add_tile(Index begin, Index end, Index samples, const T* x, const T* tile,
+                         T* h) const {
+  micro::blocks(end - begin, [&](auto inputs, Index k) {
+    T* block = h + (begin + k) * kPanel;
+    // Sums of many inputs are far away, and a block starts with all of its own at once.
+    micro::unroll<inputs()>(FEATCORE_EACH(q) {
+      micro::unroll<V>(FEATCORE_EACH(v) {
+        __builtin_prefetch(block + (inputs() + q) * kPanel + v * S::kLanes, 1);
+      });
+    });
     micro::sums<T, V, inputs()>(
-        x + k * samples, samples, h + k * kPanel,
+        x + (begin + k) * samples, samples, block,
         [&](Index i, typename S::Vector* b) __attribute__((always_inline)) {
           micro::unroll<V>(FEATCORE_EACH(v) { b[v] = S::load(tile + i * kPanel + v * S::kLanes); });
         });
@@ -176,23 +202,20 @@ void Kernel<T>::add_weighted(const T* r, Index p, Index first, Index samples, co
     micro::unroll<V>(
         FEATCORE_EACH(v) { S::store(scratch.tile.data() + i * kPanel + v * S::kLanes, b[v]); });
   }
-  add_tile<V>(samples, x, scratch, h);
+  add_tile<V>(0, shape_.d, samples, x, scratch.tile.data(), h);
 }
 
-// tile(i, l) = r_i sigma'(z) of a smooth activation, and sum_i r_i sigma(z) added to `heads`.
+// weighted(i, l) = r_i sigma'(z) of a smooth activation, maybe in place of z, and sum_i r_i
+// sigma(z) added to `heads`.
 template <class T>
-template <int V>
-void Kernel<T>::weigh_smooth(const Panels<T>& net, const T* r, Index p, Index first, Index samples,
-                             Scratch& scratch, T* heads) const {
-  const T* tile = preactivations<V>(net, p, first, samples, scratch.tile.data());
-  constexpr Index kWide = V * S::kLanes;
-  T* value = scratch.values.data();
+void Kernel<T>::weigh_smooth(const T* r, const T* z, Index count, Index samples, T* value,
+                             T* weighted, T* heads) const {
   for (Index i = 0; i < samples; ++i) {
-    T* derivative = scratch.tile.data() + i * kPanel;
-    activate<T>(activation_, tile + i * kPanel, value, derivative, kWide);
-    for (Index l = 0; l < kWide; ++l) {
-      heads[l] += r[first + i] * value[l];
-      derivative[l] *= r[first + i];
+    T* derivative = weighted + i * kPanel;
+    activate<T>(activation_, z + i * kPanel, value, derivative, count);
+    for (Index l = 0; l < count; ++l) {
+      heads[l] += r[i] * value[l];
+      derivative[l] *= r[i];
     }
   }
 }

@@ -106,39 +106,4 @@ inline void with_vectors(int vectors, Body&& body) {
   }
 }
 
-// z of `samples` samples, rows of x, and the first `V` vectors of a panel, (sample, kPanel). Inputs
-// are taken a block at a time, so that a panel's part stays near for all samples; the order of a
-// sum does not change.
-template <class T, int V>
-inline void panel_products(const T* w, const T* x, Index samples, Index d, T* tile) {
-  using S = Simd<T>;
-  constexpr Index kInputs = 64 * 1024 / kVectorBytes / kPanelVectors;
-  for (Index k = 0; k < d; k += kInputs) {
-    const Index inputs = d - k < kInputs ? d - k : kInputs;
-    blocks(samples, [&](auto rows, Index i) {
-      constexpr int R = rows();
-      typename S::Vector z[R][V] = {};
-      T* out = tile + i * S::kPanel;
-      if (k > 0)
-        unroll<R>(FEATCORE_EACH(r) {
-          unroll<V>(FEATCORE_EACH(v) { z[r][v] = S::load(out + r * S::kPanel + v * S::kLanes); });
-        });
-      const T* column = w + k * S::kPanel;
-      const T* input = x + i * d + k;
-      for (Index q = 0; q < inputs; ++q) {
-        typename S::Vector columns[V];
-        unroll<V>(
-            FEATCORE_EACH(v) { columns[v] = S::load(column + q * S::kPanel + v * S::kLanes); });
-        unroll<R>(FEATCORE_EACH(r) {
-          const typename S::Vector value = S::fill(input[r * d + q]);
-          unroll<V>(FEATCORE_EACH(v) { z[r][v] += value * columns[v]; });
-        });
-      }
-      unroll<R>(FEATCORE_EACH(r) {
-        unroll<V>(FEATCORE_EACH(v) { S::store(out + r * S::kPanel + v * S::kLanes, z[r][v]); });
-      });
-    });
-  }
-}
-
 }  // namespace featcore::micro
