@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "featcore/activation.hpp"
@@ -14,6 +15,7 @@
 #include "featcore/panels.hpp"
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
+#include "featcore/permuted_sums.hpp"
 #include "featcore/signs.hpp"
 #include "featcore/subset_sums.hpp"
 
@@ -76,9 +78,7 @@ class Kernel {
   }
 
   // What the sums tell a monitor, and about which part of both passes' time the outputs take.
-  double work_of_sums() const {
-    return looks_up_ ? SubsetSums<T>::work(n_, shape_.d, shape_.m) : flops();
-  }
+  double work_of_sums() const { return looks_up_ ? Sums::work(n_, shape_.d, shape_.m) : flops(); }
   double share_of_outputs() const { return looks_up_ ? 0.6 : (activation_.by_sign() ? 0.5 : 0.35); }
 
   // f_i = sum_j a_j sigma(<w_j, x_i>), then after(begin, end) on every block of samples whose f is
@@ -109,10 +109,12 @@ class Kernel {
     add_up(team.for_work(flops()), f, after);
   }
 
-  // Whether gradient_sums() can begin the next outputs: a unit must see all samples. (Where sums
-  // are looked up nothing is gained: their units are others.)
+  // Whether gradient_sums() can begin the next outputs: a unit must see all samples, and outputs
+  // must be cut as the sums are.
   bool can_begin_outputs() const {
-    return !arcs_ && !looks_up_ && cut_.sample_groups.pieces() == 1;
+    if (arcs_ || cut_.sample_groups.pieces() > 1) return false;
+    const Cut& chunks = sums_.cut().panel_chunks;
+    return !looks_up_ || (sums_.cut().whole() && chunks.length == cut_.panel_chunks.length);
   }
 
   // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, in panels) and g_j = sum_i r_i
@@ -126,7 +128,7 @@ class Kernel {
     const Team team = whole_team.for_work(flops());
     reserve(team);
     const Index groups =
-        looks_up_ ? subset_sums_.groups() : (arcs_ ? 1 : cut_.sample_groups.pieces());
+        looks_up_ ? sums_.cut().groups.pieces() : (arcs_ ? 1 : cut_.sample_groups.pieces());
     const Index size = shape_.panels() * shape_.stride();
     if (partial_sums_.size() < (groups - 1) * size) partial_sums_ = Buffer<T>((groups - 1) * size);
     if (partial_heads_.size() == 0) partial_heads_ = Buffer<T>(groups * shape_.panels() * kPanel);
@@ -161,13 +163,13 @@ class Kernel {
     if (arcs_) {
       arcs_->sums(r, team, sums, finish);
     } else if (looks_up_) {
-      look_up_sums(r, team, partial, finish);
+      look_up_sums(r, team, partial, finish, next);
     } else {
       if (inputs_.empty())
         inputs_ = PackedInputs<T>(x_, shape_.d, cut_.sample_tiles, may_copy_, team);
       multiply_sums(net, r, team, partial, heads, finish, next);
     }
-    if (groups > 1 || (looks_up_ && !subset_sums_.whole()))
+    if (groups > 1 || (looks_up_ && !sums_.cut().whole()))
       team.for_each(shape_.panels(), [&](Index p, const Worker&) {
         T* h = sums + p * shape_.stride();
         T* g = heads(0) + p * kPanel;
@@ -181,12 +183,15 @@ class Kernel {
   }
 
  private:
+  // Of gradients where sigma' has two values.
+  using Sums = std::conditional_t<PermutedSums<T>::kAvailable, PermutedSums<T>, SubsetSums<T>>;
+
   struct Scratch {
     Buffer<T> tile;    // (panels that take it together, samples, kPanel)
     Buffer<T> values;  // of one sample, smooth activations only
     Buffer<T> inputs;  // where they are packed for a tile
     Buffer<T> outputs;
-    typename SubsetSums<T>::Scratch subsets;
+    typename Sums::Scratch sums;
   };
 
   // z of some panels, (panel, sample, kPanel), `stride` from one to the next.
@@ -206,19 +211,20 @@ class Kernel {
   void meet_every_pair() {
     arcs_.reset();
     if (keep_signs_) signs_ = Signs<T>(n_, shape_.m);
-    looks_up_ = activation_.by_sign() && SubsetSums<T>::pays(shape_.d, shape_.m);
+    looks_up_ = activation_.by_sign() && Sums::pays(shape_.d, shape_.m);
     if (looks_up_)
-      subset_sums_ =
-          SubsetSums<T>(n_, shape_.d, shape_.m, x_, static_cast<T>(activation_.slope), cut_);
+      sums_ = Sums(n_, shape_.d, shape_.m, x_, static_cast<T>(activation_.slope), cut_);
   }
 
   template <class Partial, class Finish>
-  void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish) {
-    team.for_each(subset_sums_.units(), [&](Index unit, const Worker& worker) {
-      look_up(unit, r, worker, partial(subset_sums_.group(unit)));
-      if (!subset_sums_.whole()) return;
-      for (Index p = subset_sums_.first_panel(unit); p < subset_sums_.last_panel(unit); ++p)
-        finish(p);
+  void look_up_sums(const T* r, const Team& team, Partial&& partial, Finish&& finish,
+                    const Panels<T>* next) {
+    const SumsCut& cut = sums_.cut();
+    team.for_each(cut.units(), [&](Index unit, const Worker& worker) {
+      look_up(unit, r, worker, partial(cut.group(unit)));
+      if (!cut.whole()) return;
+      for (Index p = cut.panel_chunks.begin(unit); p < cut.panel_chunks.end(unit); ++p) finish(p);
+      if (next != nullptr) unit_outputs(*next, unit, worker);
     });
   }
 
@@ -341,7 +347,7 @@ class Kernel {
   PackedInputs<T> inputs_;
   Signs<T> signs_;
   bool looks_up_ = false;
-  SubsetSums<T> subset_sums_;
+  Sums sums_;
   // (chunks, n)
   std::shared_ptr<std::vector<T>> partial_outputs_ = std::make_shared<std::vector<T>>();
   Buffer<T> partial_sums_;        // (groups - 1, panels, d, kPanel)

@@ -222,8 +222,7 @@ void Kernel<T>::weigh_smooth(const T* r, const T* z, Index count, Index samples,
 
 template <class T>
 void Kernel<T>::look_up(Index unit, const T* r, const Worker& worker, T* sums) {
-  subset_sums_.compute(unit, r, signs_, worker,
-                       scratch_[static_cast<std::size_t>(worker.id)].subsets, sums);
+  sums_.compute(unit, r, signs_, worker, scratch_[static_cast<std::size_t>(worker.id)].sums, sums);
 }
 
 }  // namespace featcore

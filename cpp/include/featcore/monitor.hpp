@@ -63,8 +63,10 @@ class Monitor {
   static constexpr std::chrono::milliseconds kInterval{20};
   static constexpr double kWorthALook = 1e6;
 
-  std::atomic<bool> stop_{false};
-  double work_ = 0;  // since the last look; of the calling thread, as what follows
+  // On a line of its own: every thread reads it once a tile, and the calling thread writes what
+  // follows as often.
+  alignas(64) std::atomic<bool> stop_{false};
+  alignas(64) double work_ = 0;  // since the last look; of the calling thread, as what follows
   double done_ = 0;  // of the `expected_` of this stage
   double expected_ = 0;
   double from_ = 0;

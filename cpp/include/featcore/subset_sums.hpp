@@ -14,6 +14,7 @@
 #include "featcore/parallel.hpp"
 #include "featcore/partition.hpp"
 #include "featcore/signs.hpp"
+#include "featcore/sums_cut.hpp"
 #include "featcore/transpose.hpp"
 
 namespace featcore {
@@ -45,60 +46,38 @@ class SubsetSums {
   // `x` is (n, d) and must outlive this; sigma' is 1 where z > 0 and `slope` elsewhere. `outputs`:
   // how the forward pass is cut.
   SubsetSums(Index n, Index d, Index m, const T* x, T slope, const Partition<T>& outputs)
-      : n_(n), shape_{m, d}, x_(x), slope_(slope) {
-    const Index panels = shape_.panels();
-    const Index vectors = ceil_div(d, S::kLanes);
-    blocks_ = Cut(vectors, ceil_div(vectors, kVectors), 1);
-    // Units enough for threads to share: other inputs need other tables, so cutting there costs
-    // nothing; groups of samples have sums of their own, which are added up.
-    constexpr double kWorthCutting = 4e6;
-    constexpr Index kEnoughUnits = 16;
-    constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
-    const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
-    const Index worthwhile = static_cast<Index>(std::min(work / kWorthCutting, 1e6)) + 1;
-    const Index wanted = std::min(kEnoughUnits, worthwhile);
-    // A small network is cut as its outputs are: into few, which a few threads share.
-    panel_chunks_ = wanted == 1 ? outputs.panel_chunks : Cut(panels, ceil_div(m, kNeurons), 1);
-    pieces_ = Cut(blocks_.pieces(),
-                  std::min(blocks_.pieces(), ceil_div(wanted, panel_chunks_.pieces())), 1);
-    const Index units = panel_chunks_.pieces() * pieces_.pieces();
-    const Index affordable = std::max<Index>(1, kBudget / (panels * shape_.stride()));
-    groups_ = Cut(n, std::min(ceil_div(wanted, units), affordable), kWord);
-  }
+      : n_(n),
+        shape_{m, d},
+        x_(x),
+        slope_(slope),
+        cut_(n, shape_, kNeurons, kVectors * S::kLanes, S::kLanes, kWord, outputs) {}
 
-  Index groups() const { return groups_.pieces(); }
-  Index units() const { return panel_chunks_.pieces() * pieces_.pieces() * groups(); }
-
-  // Whether a unit has all of its panels' sums.
-  bool whole() const { return pieces_.pieces() * groups() == 1; }
-
-  Index group(Index unit) const { return unit / (panel_chunks_.pieces() * pieces_.pieces()); }
-  Index first_panel(Index unit) const { return panel_chunks_.begin(chunk(unit)); }
-  Index last_panel(Index unit) const { return panel_chunks_.end(chunk(unit)); }
+  const SumsCut& cut() const { return cut_; }
 
   // The sums of a unit into `sums`, (panels, d, kPanel), those of its group.
   void compute(Index unit, const T* r, const Signs<T>& signs, const Worker& worker,
                Scratch& scratch, T* sums) const {
     reserve(scratch);
-    const Index piece = unit / panel_chunks_.pieces() % pieces_.pieces();
-    const Index begin = first_panel(unit);
-    const Index end = last_panel(unit);
+    const Index piece = cut_.piece(unit);
+    const Index begin = cut_.panel_chunks.begin(cut_.chunk(unit));
+    const Index end = cut_.panel_chunks.end(cut_.chunk(unit));
     const Index neurons = (end - begin) * kPanel;
     const Index wanted = (end - 1 - begin) * kPanel + shape_.neurons(end - 1);
-    const Index last = groups_.end(group(unit));
-    for (Index tile = groups_.begin(group(unit)); tile < last; tile += kTile) {
+    const Index start = cut_.groups.begin(cut_.group(unit));
+    const Index last = cut_.groups.end(cut_.group(unit));
+    for (Index tile = start; tile < last; tile += kTile) {
       const Index samples = std::min(kTile, last - tile);
       for (Index i = 0; i < samples; i += kWord)
         for (Index p = begin; p < end; ++p)
           signs.columns(p, tile + i, std::min(kWord, samples - i),
                         scratch.words.data() + i / kWord * neurons + (p - begin) * kPanel);
-      const bool add = tile != groups_.begin(group(unit));
-      for (Index block = pieces_.begin(piece); block < pieces_.end(piece); ++block) {
-        const Index first = blocks_.begin(block);
+      const bool add = tile != start;
+      for (Index block = cut_.pieces.begin(piece); block < cut_.pieces.end(piece); ++block) {
+        const Index input = cut_.blocks.begin(block);
+        const Index inputs = cut_.blocks.end(block) - input;
         micro::with_vectors<kVectors>(
-            static_cast<int>(blocks_.end(block) - first), [&](auto vectors) {
+            static_cast<int>(ceil_div(inputs, S::kLanes)), [&](auto vectors) {
               constexpr int V = vectors();
-              const Index input = first * S::kLanes;
               for (Index i = 0; i < samples; i += kWord) {
                 // A neuron and a vector of inputs cost about an addition a sample, over four.
                 const Index here = std::min(kWord, samples - i);
@@ -127,17 +106,15 @@ class SubsetSums {
   // Numbers from one subset's sums of V vectors to the next one's: a power of two.
   static constexpr Index entry(int V) { return (V == 3 ? 4 : V) * S::kLanes; }
 
-  Index chunk(Index unit) const { return unit % panel_chunks_.pieces(); }
-
   void reserve(Scratch& scratch) const {
     if (scratch.table.size() > 0) return;
     constexpr Index kBlock = kVectors * S::kLanes;
-    const Index neurons = panel_chunks_.length * kPanel;
+    const Index neurons = cut_.panel_chunks.length * kPanel;
     scratch.table = Buffer<T>(kFours * kSubsets * kBlock);
     scratch.rows = Buffer<T>(neurons * kBlock);
     scratch.edge = Buffer<T>(5 * kBlock);
     scratch.words.resize(
-        static_cast<std::size_t>(ceil_div(std::min(kTile, groups_.length), kWord) * neurons));
+        static_cast<std::size_t>(ceil_div(std::min(kTile, cut_.groups.length), kWord) * neurons));
   }
 
   template <int V>
@@ -253,10 +230,7 @@ class SubsetSums {
   PanelShape<T> shape_;
   const T* x_ = nullptr;
   T slope_ = 0;
-  Cut panel_chunks_;
-  Cut blocks_;  // of vectors of inputs
-  Cut pieces_;  // of blocks
-  Cut groups_;  // of samples
+  SumsCut cut_;
 };
 
 }  // namespace featcore
