@@ -79,7 +79,10 @@ class Kernel {
 
   // What the sums tell a monitor, and about which part of both passes' time the outputs take.
   double work_of_sums() const { return looks_up_ ? Sums::work(n_, shape_.d, shape_.m) : flops(); }
-  double share_of_outputs() const { return looks_up_ ? 0.6 : (activation_.by_sign() ? 0.5 : 0.35); }
+  double share_of_outputs() const {
+    if (looks_up_) return Sums::kShareOfOutputs;
+    return activation_.by_sign() ? 0.5 : 0.35;
+  }
 
   // f_i = sum_j a_j sigma(<w_j, x_i>), then after(begin, end) on every block of samples whose f is
   // final.
@@ -113,8 +116,7 @@ class Kernel {
   // must be cut as the sums are.
   bool can_begin_outputs() const {
     if (arcs_ || cut_.sample_groups.pieces() > 1) return false;
-    const Cut& chunks = sums_.cut().panel_chunks;
-    return !looks_up_ || (sums_.cut().whole() && chunks.length == cut_.panel_chunks.length);
+    return !looks_up_ || (sums_.cut().as_outputs && sums_.cut().whole());
   }
 
   // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, in panels) and g_j = sum_i r_i

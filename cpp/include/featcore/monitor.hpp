@@ -67,7 +67,7 @@ class Monitor {
   // follows as often.
   alignas(64) std::atomic<bool> stop_{false};
   alignas(64) double work_ = 0;  // since the last look; of the calling thread, as what follows
-  double done_ = 0;  // of the `expected_` of this stage
+  double done_ = 0;              // of the `expected_` of this stage
   double expected_ = 0;
   double from_ = 0;
   double until_ = 1;

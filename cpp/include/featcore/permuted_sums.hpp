@@ -31,6 +31,7 @@ class PermutedSums {
 
   // What a thread works in.
   struct Scratch {
+    Buffer<T> weights;    // (look, 6 vectors, or 5)
     Buffer<T> table;      // (look, input of the block, 2 vectors)
     Buffer<Int> subsets;  // (panel of the chunk, look, kPanel): which of the sums are a neuron's
   };
@@ -38,7 +39,8 @@ class PermutedSums {
   // A table costs what two vectors of neurons save.
   static bool pays(Index, Index m) { return m > S::kLanes; }
 
-  // What it tells a monitor.
+  // What it tells a monitor, and about which part of both passes' time the outputs take.
+  static constexpr double kShareOfOutputs = 0.7;
   static double work(Index n, Index d, Index m) {
     return kWork * static_cast<double>(n) * static_cast<double>(d * m);
   }
@@ -64,8 +66,9 @@ class PermutedSums {
     for (Index tile = start; tile < last; tile += kTile) {
       const Index samples = std::min(kTile, last - tile);
       const auto subsets = [&](Index p) {
-        return scratch.subsets.data() + (p - begin) * looks(kTile) * kPanel;
+        return scratch.subsets.data() + (p - begin) * most_looks() * kPanel;
       };
+      weigh(r + tile, samples, scratch.weights.data());
       for (Index p = begin; p < end; ++p) find_subsets(signs, p, tile, samples, subsets(p));
       for (Index block = cut_.pieces.begin(piece); block < cut_.pieces.end(piece); ++block) {
         const Index input = cut_.blocks.begin(block);
@@ -73,7 +76,7 @@ class PermutedSums {
         if (worker.stop(work(samples, inputs, neurons))) return;
         micro::with_vectors<kInputs>(static_cast<int>(inputs), [&](auto width) {
           constexpr int R = width();
-          make_table<R>(r, tile, samples, input, scratch.table.data());
+          make_table<R>(scratch.weights.data(), tile, samples, input, scratch.table.data());
           for (Index p = begin; p < end; ++p)
             micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
               add<vectors(), R>(scratch.table.data(), subsets(p), looks(samples),
@@ -108,10 +111,14 @@ class PermutedSums {
                                                              reinterpret_cast<__m512>(high)));
   }
 
+  // At a time: of few samples few, for a chunk may have many panels then.
+  Index most_looks() const { return looks(std::min(kTile, cut_.groups.count)); }
+
   void reserve(Scratch& scratch) const {
     if (scratch.table.size() > 0) return;
-    scratch.table = Buffer<T>(looks(kTile) * kInputs * 2 * S::kLanes);
-    scratch.subsets = Buffer<Int>(cut_.panel_chunks.length * looks(kTile) * kPanel);
+    scratch.weights = Buffer<T>(most_looks() * (kSamples + 1) * S::kLanes);
+    scratch.table = Buffer<T>(most_looks() * kInputs * 2 * S::kLanes);
+    scratch.subsets = Buffer<Int>(cut_.panel_chunks.length * most_looks() * kPanel);
   }
 
   // Bit b of a neuron's subset says whether sample b of the look activates it. As bytes first: a
@@ -159,35 +166,47 @@ class PermutedSums {
     }
   }
 
-  // Lane l of a look's two vectors in a row is the sum of the samples in subset l, and of `slope`
-  // times the others.
+  // What a look's samples weigh in the subsets, by sample: r where they are in it, `slope` r where
+  // not. The last one tells the second vector of subsets from the first.
+  void weigh(const T* r, Index samples, T* out) const {
+    for (Index i = 0; i < samples; i += kSamples)
+      micro::unroll<kSamples>(FEATCORE_EACH(b) {
+        const T weight = i + b < samples ? r[i + b] : T(0);
+        const Vector in = S::fill(weight);
+        const Vector not_in = S::fill(slope_ * weight);
+        unsigned lanes = 0;
+        for (unsigned l = 0; l < unsigned{S::kLanes}; ++l) lanes |= (l >> b & 1) << l;
+        S::store(out, S::select(static_cast<typename S::Bits>(lanes), in, not_in));
+        out += S::kLanes;
+        if (b == kSamples - 1) {
+          S::store(out, in);
+          out += S::kLanes;
+        }
+      });
+  }
+
+  // Lane l of a look's two vectors in a row is the sum over its samples for subset l.
   template <int R>
-  void make_table(const T* r, Index first, Index samples, Index input, T* table) const {
+  void make_table(const T* weights, Index first, Index samples, Index input, T* table) const {
     constexpr int kLast = kSamples - 1;
     for (Index i = 0; i < samples; i += kSamples) {
       const T* row[kSamples];
-      T weight[kSamples];
-      for (Index b = 0; b < kSamples; ++b) {
-        const bool there = i + b < samples;
-        weight[b] = there ? r[first + i + b] : T(0);
-        row[b] = x_ + (first + (there ? i + b : i)) * shape_.d + input;
-      }
-      Vector mixed[kLast];
-      micro::unroll<kLast>(FEATCORE_EACH(b) {
-        unsigned bits = 0;
-        for (unsigned l = 0; l < unsigned{S::kLanes}; ++l) bits |= (l >> b & 1) << l;
-        mixed[b] = S::select(static_cast<typename S::Bits>(bits), S::fill(weight[b]),
-                             S::fill(slope_ * weight[b]));
+      micro::unroll<kSamples>(FEATCORE_EACH(b) {
+        // one that is not there has no weight, but something to weigh
+        row[b] = x_ + (first + (i + b < samples ? i + b : i)) * shape_.d + input;
       });
-      const Vector on = S::fill(weight[kLast]);
-      const Vector off = S::fill(slope_ * weight[kLast]);
+      Vector weight[kSamples + 1];
+      micro::unroll<kSamples + 1>(FEATCORE_EACH(b) {
+        weight[b] = S::load(weights);
+        weights += S::kLanes;
+      });
       micro::unroll<R>(FEATCORE_EACH(k) {
-        Vector sum = mixed[0] * S::fill(row[0][k]);
+        Vector sum = weight[0] * S::fill(row[0][k]);
         micro::unroll<kLast - 1>(
-            FEATCORE_EACH(b) { sum += mixed[b + 1] * S::fill(row[b + 1][k]); });
+            FEATCORE_EACH(b) { sum += weight[b + 1] * S::fill(row[b + 1][k]); });
         const Vector value = S::fill(row[kLast][k]);
-        S::store(table, sum + off * value);
-        S::store(table + S::kLanes, sum + on * value);
+        S::store(table, sum + weight[kLast] * value);
+        S::store(table + S::kLanes, sum + weight[kLast + 1] * value);
         table += 2 * S::kLanes;
       });
     }

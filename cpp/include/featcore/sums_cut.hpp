@@ -12,9 +12,10 @@ namespace featcore {
 
 struct SumsCut {
   Cut panel_chunks;
-  Cut blocks;  // of inputs
-  Cut pieces;  // of blocks
-  Cut groups;  // of samples
+  Cut blocks;               // of inputs
+  Cut pieces;               // of blocks
+  Cut groups;               // of samples
+  bool as_outputs = false;  // the panels
 
   SumsCut() = default;
   // Chunks of `neurons`, enough to earn the tables; blocks of at most `inputs`, of a multiple of
@@ -30,8 +31,9 @@ struct SumsCut {
     const Index worthwhile = static_cast<Index>(std::min(work / kWorthCutting, 1e6)) + 1;
     const Index wanted = std::min(kEnoughUnits, worthwhile);
     // A small network is cut as its outputs are: into few, which a few threads share.
+    as_outputs = wanted == 1;
     panel_chunks =
-        wanted == 1 ? outputs.panel_chunks : Cut(shape.panels(), ceil_div(shape.m, neurons), 1);
+        as_outputs ? outputs.panel_chunks : Cut(shape.panels(), ceil_div(shape.m, neurons), 1);
     pieces =
         Cut(blocks.pieces(), std::min(blocks.pieces(), ceil_div(wanted, panel_chunks.pieces())), 1);
     const Index units = panel_chunks.pieces() * pieces.pieces();
