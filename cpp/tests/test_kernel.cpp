@@ -199,6 +199,30 @@ TEST(a_nan_reaches_the_outputs) {
   }
 }
 
+// Where sums are looked up, tables may have place for samples that are not there: these must not
+// meet an infinite input.
+template <class T>
+static void infinite_inputs_reach_what_they_should() {
+  for (const Shape& s : std::vector<Shape>{{16, 14, 45}, {5, 6, 75}, {33, 9, 40}, {161, 3, 70}})
+    for (const Named& activation : homogeneous_activations())
+      for (Index i = s.n - 5; i < s.n; ++i) {
+        Problem<T> p = random_problem<T>(s.n, s.d, s.m);
+        p.x[at(i * s.d + 2)] = std::numeric_limits<T>::infinity();
+        const std::vector<T> r = random_residuals<T>(s.n);
+        const Naive want(p, activation, r);
+        const Computed<T> got(p, activation, r, 2);
+        for (std::size_t k = 0; k < want.h.size(); ++k) {
+          CHECK(std::isnan(static_cast<double>(got.h[k])) == std::isnan(want.h[k]));
+          CHECK(std::isinf(static_cast<double>(got.h[k])) == std::isinf(want.h[k]));
+        }
+      }
+}
+
+TEST(infinite_inputs_reach_what_they_should_and_nothing_else) {
+  infinite_inputs_reach_what_they_should<double>();
+  infinite_inputs_reach_what_they_should<float>();
+}
+
 // A padding neuron has z = 0, and derivatives that those of the network may not have.
 TEST(padding_neurons_have_no_sums) {
   constexpr Index n = 40, d = 3;

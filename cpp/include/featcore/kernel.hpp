@@ -49,7 +49,8 @@ class Kernel {
   }
 
   // From now on pre-activations are the products of weights and samples plus scale * base; `base`
-  // is laid out as (panel, sample, neuron of the panel).
+  // is laid out as (panel, sample, neuron of the panel). Gradients of homogeneous heads are then
+  // not to be had: they are taken for <w_j, h_j>.
   void shift(const T* base, T scale) {
     if (arcs_) meet_every_pair();
     base_ = base;
@@ -116,7 +117,7 @@ class Kernel {
   // must be cut as the sums are.
   bool can_begin_outputs() const {
     if (arcs_ || cut_.sample_groups.pieces() > 1) return false;
-    return !looks_up_ || (sums_.cut().as_outputs && sums_.cut().whole());
+    return !looks_up_ || sums_.cut().as_outputs;
   }
 
   // With h_j = sum_i r_i sigma'(z_ij) x_i (written to `sums`, in panels) and g_j = sum_i r_i
@@ -133,7 +134,8 @@ class Kernel {
         looks_up_ ? sums_.cut().groups.pieces() : (arcs_ ? 1 : cut_.sample_groups.pieces());
     const Index size = shape_.panels() * shape_.stride();
     if (partial_sums_.size() < (groups - 1) * size) partial_sums_ = Buffer<T>((groups - 1) * size);
-    if (partial_heads_.size() == 0) partial_heads_ = Buffer<T>(groups * shape_.panels() * kPanel);
+    if (partial_heads_.size() < groups * shape_.panels() * kPanel)
+      partial_heads_ = Buffer<T>(groups * shape_.panels() * kPanel);
     const auto partial = [&](Index group) {
       return group == 0 ? sums : partial_sums_.data() + (group - 1) * size;
     };
@@ -224,7 +226,7 @@ class Kernel {
     const SumsCut& cut = sums_.cut();
     team.for_each(cut.units(), [&](Index unit, const Worker& worker) {
       look_up(unit, r, worker, partial(cut.group(unit)));
-      if (!cut.whole()) return;
+      if (!cut.whole() || worker.stop(0)) return;  // where it stopped, sums are not finished
       for (Index p = cut.panel_chunks.begin(unit); p < cut.panel_chunks.end(unit); ++p) finish(p);
       if (next != nullptr) unit_outputs(*next, unit, worker);
     });

@@ -12,8 +12,12 @@ namespace featcore {
 constexpr Index kBlockInputs = 64 * 1024 / kVectorBytes / kPanelVectors;
 
 // Panels that take a tile together. Where a tile of samples (all their inputs) is too large to be
-// near for the next panel, a block of its inputs still is.
-inline Index panels_together(Index d) { return d > kBlockInputs ? 4 : 1; }
+// near for the next panel, a block of its inputs still is. Of very many inputs one panel is long
+// enough for who waits for a stop.
+inline Index panels_together(Index d) {
+  constexpr Index kMostInputs = 32768;
+  return d > kBlockInputs && d < kMostInputs ? 4 : 1;
+}
 
 namespace detail {
 

@@ -59,7 +59,7 @@ struct Partition {
     // Where not even a panel's do, panels of a chunk share what comes from memory: the samples.
     constexpr Index kSharing = 4;
     const Index near = d * Simd<T>::kPanel > kNear ? kSharing : kNear / (d * Simd<T>::kPanel);
-    // A small network is cut into few: what a chunk needs made (subset_sums.hpp) must pay.
+    // A small network is cut into few: the tables that a chunk needs made must pay.
     constexpr double kWorthAChunk = 2e5;  // flops
     const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
     const Index few = static_cast<Index>(std::min(work / kWorthAChunk, 1e6)) + 1;
@@ -76,7 +76,8 @@ struct Partition {
     sample_groups = Cut(sample_tiles.pieces(), groups, 1);
   }
 
-  // Of a tile at dimension d: fewer where d is large, since a stop is asked for once a tile.
+  // Of a tile at dimension d: fewer where d is large, since a stop is asked for once a tile,
+  // by four panels at most (panels_together).
   static Index samples(Index d) {
     constexpr Index kPromptWork = 20'000'000;
     return std::clamp(kPromptWork / (Simd<T>::kPanel * d) / kMicroBlock * kMicroBlock,

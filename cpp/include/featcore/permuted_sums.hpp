@@ -96,6 +96,7 @@ class PermutedSums {
   // NOLINTNEXTLINE(modernize-use-using): the attribute needs a typedef
   typedef Int Lanes __attribute__((vector_size(kVectorBytes), may_alias));
   using Vector = typename S::Vector;
+  static constexpr T kNothing[kInputs] = {};  // in place of a sample that is not there
 
   static Index looks(Index samples) { return ceil_div(samples, kSamples); }
 
@@ -192,8 +193,7 @@ class PermutedSums {
     for (Index i = 0; i < samples; i += kSamples) {
       const T* row[kSamples];
       micro::unroll<kSamples>(FEATCORE_EACH(b) {
-        // one that is not there has no weight, but something to weigh
-        row[b] = x_ + (first + (i + b < samples ? i + b : i)) * shape_.d + input;
+        row[b] = i + b < samples ? x_ + (first + i + b) * shape_.d + input : kNothing;
       });
       Vector weight[kSamples + 1];
       micro::unroll<kSamples + 1>(FEATCORE_EACH(b) {

@@ -81,6 +81,7 @@ class PrimalForm final : public Form<T> {
     };
     // A step that may be taken back for its gradient leaves the signs of the outputs alone.
     const bool ahead = !measure && keeps_samples_ && kernel.can_begin_outputs();
+    begun_ = false;  // also if this is stopped: what was begun is overwritten
     kernel.gradient_sums(now_, r, team, next_.W.data(), move_panel, ahead ? &next_ : nullptr);
     swap();
     begun_ = ahead;

@@ -1,5 +1,5 @@
 // How sums over samples that are looked up are shared out: chunks of panels, which have tables of
-// their own; pieces of the inputs, which cost nothing, for other inputs need other tables; groups
+// their own; pieces of the inputs, which cost little, for other inputs need other tables; groups
 // of samples, whose sums are added up.
 #pragma once
 
@@ -15,7 +15,7 @@ struct SumsCut {
   Cut blocks;               // of inputs
   Cut pieces;               // of blocks
   Cut groups;               // of samples
-  bool as_outputs = false;  // the panels
+  bool as_outputs = false;  // the panels, and nothing else is cut
 
   SumsCut() = default;
   // Chunks of `neurons`, enough to earn the tables; blocks of at most `inputs`, of a multiple of
