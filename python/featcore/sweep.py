@@ -314,19 +314,23 @@ class _Crew:
     def run(self, num_threads: int, progress: bool, on_interrupt: str) -> Ensemble:
         """Run all plans; raise what there is to raise, with all that was computed."""
         signal: BaseException | None = None
-        try:
-            self._work_off(num_threads, progress)
-        except BaseException as error:
-            signal = error
-        self._stopping = True
-        stopped = clock.monotonic()
-        while self._at_work:
+        stopped = 0.0
+        begun = False
+        while True:  # a signal arrives between any two lines: all of them are within `try`
             try:
-                self._wait()
+                if not begun:
+                    begun = True
+                    self._work_off(num_threads, progress)
+                self._stopping = True
+                while self._at_work:
+                    self._wait()
+                break
             except BaseException as error:
-                if signal is not None and clock.monotonic() > stopped + self._GRACE:
+                self._stopping = True
+                if signal is None:
+                    signal, stopped = error, clock.monotonic()
+                elif clock.monotonic() > stopped + self._GRACE:
                     break
-                signal = signal or error
         made = [self._runs.get(k) or plan.not_begun() for k, plan in enumerate(self._plans)]
         ensemble = Ensemble(tuple(made))
         if signal is None and self._errors:

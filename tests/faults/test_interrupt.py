@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import featcore
+from featcore import sweep
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
 
@@ -763,3 +764,28 @@ def test_ctrl_c_answers_within_a_tenth_of_a_second_at_any_size():
             latencies.append(script.hear()["caught"] - sent)
     assert sorted(latencies)[len(moments) // 2] < 0.1, latencies
     assert max(latencies) < 0.1, latencies
+
+
+def test_signals_between_two_lines_of_a_waiting_ensemble_lose_nothing(monkeypatch):
+    class Asked(set):
+        """Where the waiting thread asks whether anybody is at work, twice a signal arrives."""
+
+        signals = 2
+
+        def __bool__(self):
+            if Asked.signals:
+                Asked.signals -= 1
+                raise KeyboardInterrupt
+            return len(self) > 0
+
+    def prepared(crew, plans, init=sweep._Crew.__init__):
+        init(crew, plans)
+        crew._at_work = Asked()
+
+    monkeypatch.setattr(sweep._Crew, "__init__", prepared)
+    data = featcore.data.xor_clusters(20, 4, mean_norm=2.0, cluster_std=1.0, seed=0)
+    net = featcore.TwoLayerNet.gaussian(5, 4, 0.3, seed=0)
+    with pytest.raises(featcore.Interrupted) as caught:
+        featcore.ensemble([net] * 3, data, step_size=0.1, steps=4, num_threads=2)
+    assert Asked.signals == 0
+    assert [run.state.step for run in caught.value.ensemble] == [4, 4, 4]
