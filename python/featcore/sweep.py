@@ -316,7 +316,7 @@ class _Crew:
         signal: BaseException | None = None
         stopped = 0.0
         begun = False
-        while True:  # a signal arrives between any two lines: all of them are within `try`
+        while True:  # a signal arrives between any two lines: all that wait are within `try`
             try:
                 if not begun:
                     begun = True

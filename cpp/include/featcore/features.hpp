@@ -19,12 +19,11 @@ void network_features(const NetworkView<T>& net, Activation activation, Index n,
   const DefaultFloats floats;
   using S = Simd<T>;
   constexpr Index kPanel = S::kPanel;
-  constexpr Index kPanelsAnItem = 4;  // read the same samples, near as they are
   const Index together = panels_together(net.d);
   const Panels<T> panels(net, whole_team);
   const PanelShape<T>& shape = panels.shape;
   const Cut tiles(n, ceil_div(n, Partition<T>::samples(net.d)), kMicroBlock);
-  const Index chunks = ceil_div(shape.panels(), kPanelsAnItem);
+  const Index chunks = ceil_div(shape.panels(), kPanelsTogether);
   const double work = 2.0 * static_cast<double>(n) * static_cast<double>(net.m * (net.d + 4));
   const Team team = whole_team.for_work(work);
   team.monitor().stage(
@@ -37,8 +36,8 @@ void network_features(const NetworkView<T>& net, Activation activation, Index n,
     const Index first = tiles.begin(s);
     const Index samples = tiles.end(s) - first;
     Buffer<T>& tile = scratch[static_cast<std::size_t>(worker.id)];
-    const Index begin = chunk * kPanelsAnItem;
-    const Index end = std::min(shape.panels(), begin + kPanelsAnItem);
+    const Index begin = chunk * kPanelsTogether;
+    const Index end = std::min(shape.panels(), begin + kPanelsTogether);
     if (tile.size() == 0) tile = Buffer<T>(together * tiles.length * kPanel);
     for (Index p = begin; p < end; p += together) {
       const Index last = std::min(p + together, end);

@@ -16,7 +16,7 @@ constexpr Index kBlockInputs = 64 * 1024 / kVectorBytes / kPanelVectors;
 // enough for who waits for a stop.
 inline Index panels_together(Index d) {
   constexpr Index kMostInputs = 32768;
-  return d > kBlockInputs && d < kMostInputs ? 4 : 1;
+  return d > kBlockInputs && d < kMostInputs ? kPanelsTogether : 1;
 }
 
 namespace detail {

@@ -14,6 +14,10 @@
 
 namespace featcore {
 
+// Panels that take the same samples one after another where not even one panel's weights stay near:
+// what comes from far is read once for all of them.
+constexpr Index kPanelsTogether = 4;
+
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
 inline Index positive(Index size, const char* name) {
@@ -56,9 +60,8 @@ struct Partition {
     constexpr Index kMostChunks = 64;
     constexpr Index kEnoughUnits = 16;
     constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
-    // Where not even a panel's do, panels of a chunk share what comes from memory: the samples.
-    constexpr Index kSharing = 4;
-    const Index near = d * Simd<T>::kPanel > kNear ? kSharing : kNear / (d * Simd<T>::kPanel);
+    const Index near =
+        d * Simd<T>::kPanel > kNear ? kPanelsTogether : kNear / (d * Simd<T>::kPanel);
     // A small network is cut into few: the tables that a chunk needs made must pay.
     constexpr double kWorthAChunk = 2e5;  // flops
     const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
