@@ -162,7 +162,7 @@ py::tuple descend_in_place(Array<T> W, Array<T> a, const py::tuple& activation,
 }
 
 template <class T>
-void define(py::module_& m) {
+void define_descent(py::module_& m) {
   m.def("descend", &descend_in_place<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("splits"), py::arg("objective"),
         py::arg("balance").noconvert(), py::arg("options"), py::arg("schedule").noconvert(),
@@ -175,8 +175,8 @@ void define(py::module_& m) {
 }  // namespace
 
 void bind_descent(py::module_& m) {
-  define<double>(m);
-  define<float>(m);
+  define_descent<double>(m);
+  define_descent<float>(m);
 }
 
 }  // namespace featcore::bindings

@@ -413,7 +413,7 @@ py::dict flow_in_place(Array<T> W, Array<T> a, const py::tuple& activation, cons
 }
 
 template <class T>
-void define(py::module_& m) {
+void define_flow(py::module_& m) {
   m.def("flow", &flow_in_place<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("splits"), py::arg("objective"),
         py::arg("balance").noconvert(), py::arg("method"), py::arg("options"),
@@ -426,8 +426,8 @@ void define(py::module_& m) {
 }  // namespace
 
 void bind_flow(py::module_& m) {
-  define<double>(m);
-  define<float>(m);
+  define_flow<double>(m);
+  define_flow<float>(m);
 }
 
 }  // namespace featcore::bindings

@@ -22,7 +22,7 @@ Needs needs(const NetworkView<T>& net, Index n) {
 }
 
 template <class T, class Body>
-void without_gil(int num_threads, const NetworkView<T>& net, Index n, Body&& body,
+void for_network(int num_threads, const NetworkView<T>& net, Index n, Body&& body,
                  py::object progress = py::none()) {
   without_gil(num_threads, kernel_flops(n, net.d, net.m), needs(net, n), body, std::move(progress));
 }
@@ -39,7 +39,7 @@ Array<T> outputs(const Array<T>& W, const Array<T>& a, const py::tuple& activati
   const ActivationSpec given(activation);
   const Activation sigma = given.sigma();
   if (n == 0) return f;
-  without_gil(num_threads, net, n,
+  for_network(num_threads, net, n,
               [&](const Team& team) { network_outputs(net, sigma, n, samples, team, out); });
   return f;
 }
@@ -58,7 +58,7 @@ py::tuple loss_and_grad(const Array<T>& W, const Array<T>& a, const py::tuple& a
   T* gW = grad_W.mutable_data();
   T* ga = grad_a.mutable_data();
   double value = 0;
-  without_gil(num_threads, net, view.n, [&](const Team& team) {
+  for_network(num_threads, net, view.n, [&](const Team& team) {
     value = loss_and_gradient(net, sigma, objective, team, gW, ga);
   });
   return py::make_tuple(value, grad_W, grad_a);
@@ -75,7 +75,7 @@ Array<T> features(const Array<T>& W, const Array<T>& a, const py::tuple& activat
   if (n == 0) return F;
   T* out = F.mutable_data();
   const T* samples = x.data();
-  without_gil(
+  for_network(
       num_threads, net, n,
       [&](const Team& team) { network_features(net, given.sigma(), n, samples, team, out); },
       std::move(progress));
@@ -91,7 +91,7 @@ Array<T> one_step(const Array<T>& W, const Array<T>& a, const py::tuple& activat
   const ActivationSpec given(activation);
   Array<T> after({net.m, net.d});
   T* out = after.mutable_data();
-  without_gil(
+  for_network(
       num_threads, net, view.n,
       [&](const Team& team) {
         first_layer_step(net, given.sigma(), view, full, step_size, team, out);
@@ -101,7 +101,7 @@ Array<T> one_step(const Array<T>& W, const Array<T>& a, const py::tuple& activat
 }
 
 template <class T>
-void define(py::module_& m) {
+void define_gradient(py::module_& m) {
   m.def("outputs", &outputs<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
         py::arg("activation"), py::arg("x").noconvert(), py::arg("num_threads"));
   m.def("features", &features<T>, py::arg("W").noconvert(), py::arg("a").noconvert(),
@@ -118,8 +118,8 @@ void define(py::module_& m) {
 }  // namespace
 
 void bind_gradient(py::module_& m) {
-  define<double>(m);
-  define<float>(m);
+  define_gradient<double>(m);
+  define_gradient<float>(m);
 }
 
 }  // namespace featcore::bindings

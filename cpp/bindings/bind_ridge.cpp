@@ -81,7 +81,7 @@ py::object shifted_solves(const Array<double>& G, const Array<double>& shifts,
 }
 
 template <class T>
-void define(py::module_& m) {
+void define_ridge(py::module_& m) {
   m.def("second_moments", &moments<T>, py::arg("F").noconvert(), py::arg("of_columns"),
         py::arg("num_threads"), py::arg("progress") = py::none());
   m.def("feature_products", &feature_products<T>, py::arg("F").noconvert(),
@@ -91,8 +91,8 @@ void define(py::module_& m) {
 }  // namespace
 
 void bind_ridge(py::module_& m) {
-  define<double>(m);
-  define<float>(m);
+  define_ridge<double>(m);
+  define_ridge<float>(m);
   m.def("shifted_solves", &shifted_solves, py::arg("G").noconvert(), py::arg("shifts").noconvert(),
         py::arg("right").noconvert(), py::arg("num_threads"), py::arg("progress") = py::none());
 }
