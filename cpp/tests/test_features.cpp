@@ -90,7 +90,9 @@ void features_agree(double tolerance) {
 template <class T>
 void steps_agree(double tolerance) {
   constexpr double kStep = 0.5;
-  for (const Shape& s : kShapes)
+  std::vector<Shape> shapes = kShapes;
+  shapes.push_back({150, 300, 1020});  // several tiles of samples and several chunks of neurons
+  for (const Shape& s : shapes)
     for (const Case& c : cases())
       for (const bool full : {false, true}) {
         Problem<T> p = random_problem<T>(s.n, s.d, s.m);
@@ -114,6 +116,12 @@ void steps_agree(double tolerance) {
         first_layer_step(p.net(), c.activation, p.weighted(), full, kStep, Team(2, monitor),
                          got.data());
         CHECK_CLOSE(featcore::testing::error(got, want), 0, tolerance);
+        for (const int threads : {1, 3, 5}) {
+          std::vector<T> again(want.size());
+          first_layer_step(p.net(), c.activation, p.weighted(), full, kStep, Team(threads, monitor),
+                           again.data());
+          CHECK(same_bits(got, again));
+        }
       }
 }
 

@@ -24,7 +24,7 @@ void network_features(const NetworkView<T>& net, Activation activation, Index n,
   const PanelShape<T>& shape = panels.shape;
   const Cut tiles(n, ceil_div(n, Partition<T>::samples(net.d)), kMicroBlock);
   const Index chunks = ceil_div(shape.panels(), kPanelsTogether);
-  const double work = 2.0 * static_cast<double>(n) * static_cast<double>(net.m * (net.d + 4));
+  const double work = kernel_flops(n, net.d, net.m);
   const Team team = whole_team.for_work(work);
   team.monitor().stage(
       1, work * static_cast<double>(net.d) / static_cast<double>(net.d + 4) / team.threads());

@@ -5,6 +5,7 @@
 
 #include "featcore/kernel.hpp"
 #include "featcore/objective.hpp"
+#include "featcore/smooth_step.hpp"
 
 namespace featcore {
 
@@ -49,21 +50,25 @@ void first_layer_step(const NetworkView<T>& net, Activation activation, const Sp
   const DefaultFloats floats;
   constexpr Index kPanel = PanelShape<T>::kPanel;
   const Objective<T> objective({Loss::squared, true, 0, 0}, split);
+  const T eta = static_cast<T>(step_size);
+  std::vector<T> f(static_cast<std::size_t>(split.n));
+  std::vector<T> r(f.size());
+  if (!full) objective.residuals(0, split.n, f.data(), r.data());
+  if (!full && smooth_step_pays<T>(activation, split.n, net.d, net.m)) {
+    smooth_step(net, activation, split.n, split.x, r.data(), eta, team, out);
+    return;
+  }
   Kernel<T> kernel(split.n, split.d, net.m, split.x, activation, activation.by_sign());
   kernel.allow_copy();
   const Panels<T> panels(net, team);
   auto sums = Buffer<T>::unset(panels.W.size());
-  std::vector<T> f(static_cast<std::size_t>(split.n));
-  std::vector<T> r(f.size());
   // Where the sign of z says sigma', the sums need outputs to have been made.
   if (full || activation.by_sign()) {
     team.monitor().stage(kernel.share_of_outputs(), kernel.flops() / team.threads());
     kernel.outputs(panels, team, f.data());
   }
-  if (!full) std::fill(f.begin(), f.end(), T(0));
-  objective.residuals(0, split.n, f.data(), r.data());
+  if (full) objective.residuals(0, split.n, f.data(), r.data());
   team.monitor().stage(1, kernel.work_of_sums() / team.threads());
-  const T eta = static_cast<T>(step_size);
   kernel.gradient_sums(panels, r.data(), team, sums.data(), [&](Index p, T* h, const T*) {
     const T* w = panels.W.data() + p * panels.shape.stride();
     const T* a = panels.a.data() + p * kPanel;

@@ -21,11 +21,6 @@
 
 namespace featcore {
 
-// Of one of the two products, and the work on what comes out.
-inline double kernel_flops(Index n, Index d, Index m) {
-  return 2.0 * static_cast<double>(n) * static_cast<double>(m) * static_cast<double>(d + 4);
-}
-
 template <class T>
 class Kernel {
  public:
@@ -317,8 +312,6 @@ class Kernel {
                        T* tiles) const;
   void add_smooth_outputs(const T* a, const T* z, Index count, Index samples,
                           Scratch& scratch) const;
-  template <int V>
-  void add_tile(Index begin, Index end, Index samples, const T* x, const T* tile, T* h) const;
   template <int V, bool Sloped>
   void add_weighted(const T* r, Index p, Index first, Index samples, const T* x, Scratch& scratch,
                     T* h) const;

@@ -150,34 +150,7 @@ void Kernel<T>::add_sums(const Panels<T>& net, const T* r, Index begin, Index en
   for (Index p = begin; p < end; ++p)
     weigh_smooth(r + first, tiles.z + (p - begin) * tiles.stride, shape_.vectors(p) * S::kLanes,
                  samples, scratch.values.data(), tile(p), heads + p * kPanel);
-  constexpr Index kInputs = 32 * kMicroBlock;  // near for all panels
-  for (Index k = 0; k < shape_.d; k += kInputs)
-    for (Index p = begin; p < end; ++p)
-      micro::with_vectors(shape_.vectors(p), [&](auto vectors) {
-        add_tile<vectors()>(k, std::min(k + kInputs, shape_.d), samples, x, tile(p),
-                            sums + p * shape_.stride());
-      });
-}
-
-// h of the inputs begin .. end, which begin with a block of them.
-template <class T>
-template <int V>
-void Kernel<T>::add_tile(Index begin, Index end, Index samples, const T* x, const T* tile,
-                         T* h) const {
-  micro::blocks(end - begin, [&](auto inputs, Index k) {
-    T* block = h + (begin + k) * kPanel;
-    // Sums of many inputs are far away, and a block starts with all of its own at once.
-    micro::unroll<inputs()>(FEATCORE_EACH(q) {
-      micro::unroll<V>(FEATCORE_EACH(v) {
-        __builtin_prefetch(block + (inputs() + q) * kPanel + v * S::kLanes, 1);
-      });
-    });
-    micro::sums<T, V, inputs()>(
-        x + (begin + k) * samples, samples, block,
-        [&](Index i, typename S::Vector* b) __attribute__((always_inline)) {
-          micro::unroll<V>(FEATCORE_EACH(v) { b[v] = S::load(tile + i * kPanel + v * S::kLanes); });
-        });
-  });
+  panel_sums(shape_, begin, end, x, samples, scratch.tile.data(), sums);
 }
 
 template <class T>
@@ -202,7 +175,7 @@ void Kernel<T>::add_weighted(const T* r, Index p, Index first, Index samples, co
     micro::unroll<V>(
         FEATCORE_EACH(v) { S::store(scratch.tile.data() + i * kPanel + v * S::kLanes, b[v]); });
   }
-  add_tile<V>(0, shape_.d, samples, x, scratch.tile.data(), h);
+  detail::add_sums<T, V>(x, 0, shape_.d, samples, scratch.tile.data(), h);
 }
 
 // weighted(i, l) = r_i sigma'(z) of a smooth activation, maybe in place of z, and sum_i r_i

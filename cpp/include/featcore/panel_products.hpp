@@ -1,4 +1,4 @@
-// Products of samples with several panels of neurons, a block of inputs at a time.
+// Both products of samples with several panels of neurons, a block of inputs at a time.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,11 @@
 #include "featcore/panels.hpp"
 
 namespace featcore {
+
+// Of one of the two products, and the work on what comes out.
+inline double kernel_flops(Index n, Index d, Index m) {
+  return 2.0 * static_cast<double>(n) * static_cast<double>(m) * static_cast<double>(d + 4);
+}
 
 // Inputs of a block: a panel's part stays in the second-level cache for all samples of a tile.
 constexpr Index kBlockInputs = 64 * 1024 / kVectorBytes / kPanelVectors;
@@ -52,6 +57,27 @@ inline void add_products(const T* w, const T* x, Index d, Index inputs, bool fir
   });
 }
 
+// h += sum_i b_i x_i of the inputs begin .. end, which begin with a block of them.
+template <class T, int V>
+inline void add_sums(const T* x, Index begin, Index end, Index samples, const T* tile, T* h) {
+  using S = Simd<T>;
+  micro::blocks(end - begin, [&](auto inputs, Index k) {
+    T* block = h + (begin + k) * S::kPanel;
+    // Sums of many inputs are far away, and a block starts with all of its own at once.
+    micro::unroll<inputs()>(FEATCORE_EACH(q) {
+      micro::unroll<V>(FEATCORE_EACH(v) {
+        __builtin_prefetch(block + (inputs() + q) * S::kPanel + v * S::kLanes, 1);
+      });
+    });
+    micro::sums<T, V, inputs()>(x + (begin + k) * samples, samples, block,
+                                [&](Index i, typename S::Vector* b) __attribute__((always_inline)) {
+                                  micro::unroll<V>(FEATCORE_EACH(v) {
+                                    b[v] = S::load(tile + i * S::kPanel + v * S::kLanes);
+                                  });
+                                });
+  });
+}
+
 }  // namespace detail
 
 // z of `samples` samples, rows of x, and the panels begin .. end of W: (panel, sample, kPanel). The
@@ -70,6 +96,21 @@ void panel_products(const PanelShape<T>& shape, const T* W, Index begin, Index e
                                            tiles + (p - begin) * samples * kPanel);
       });
   }
+}
+
+// h_j += sum_i b_ij x_i over `samples` samples, packed (inputs.hpp), for the panels begin .. end: b
+// is (panel, sample, kPanel), and `sums` has all panels of h.
+template <class T>
+void panel_sums(const PanelShape<T>& shape, Index begin, Index end, const T* x, Index samples,
+                const T* tiles, T* sums) {
+  constexpr Index kInputs = 32 * kMicroBlock;  // near for all panels
+  for (Index k = 0; k < shape.d; k += kInputs)
+    for (Index p = begin; p < end; ++p)
+      micro::with_vectors(shape.vectors(p), [&](auto vectors) {
+        detail::add_sums<T, vectors()>(x, k, std::min(k + kInputs, shape.d), samples,
+                                       tiles + (p - begin) * samples * PanelShape<T>::kPanel,
+                                       sums + p * shape.stride());
+      });
 }
 
 }  // namespace featcore

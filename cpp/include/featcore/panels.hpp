@@ -78,11 +78,15 @@ struct Panels {
         W(Buffer<T>::unset(shape.panels() * shape.stride())),
         a(shape.panels() * shape.kPanel) {
     each_block(shape, team, [&](Index p, Index begin, Index end) {
-      std::fill(block(W.data(), p, begin), block(W.data(), p, end), T(0));
+      T* panel = W.data() + p * shape.stride();
+      std::fill(panel + begin * shape.kPanel, panel + end * shape.kPanel, T(0));
     });
   }
-  explicit Panels(const NetworkView<T>& net) : Panels(net.m, net.d) {
-    for (Index p = 0; p < shape.panels(); ++p) pack(net, p, 0, net.d);
+  explicit Panels(const NetworkView<T>& net)
+      : shape{net.m, net.d},
+        W(Buffer<T>::unset(shape.panels() * shape.stride())),
+        a(shape.panels() * shape.kPanel) {
+    pack(shape, net.W, W.data());
     std::copy_n(net.a, net.m, a.data());
   }
   Panels(const NetworkView<T>& net, const Team& team)
@@ -90,37 +94,44 @@ struct Panels {
         W(Buffer<T>::unset(shape.panels() * shape.stride())),
         a(shape.panels() * shape.kPanel) {
     each_block(shape, team, [&](Index p, Index begin, Index end) {
-      if (shape.neurons(p) < shape.kPanel)
-        std::fill(block(W.data(), p, begin), block(W.data(), p, end), T(0));
-      pack(net, p, begin, end);
+      pack_block(shape, net.W, p, begin, end, W.data());
     });
     std::copy_n(net.a, net.m, a.data());
   }
 
+  // Panels of weights whose rows j are those of `rows`, (m, d).
+  static void pack(const PanelShape<T>& shape, const T* rows, T* panels) {
+    each_block(shape, [&](Index p, Index begin, Index end) {
+      pack_block(shape, rows, p, begin, end, panels);
+    });
+  }
+
   // Rows j, (m, d), of weights in panels.
   static void rows(const PanelShape<T>& shape, const T* panels, T* out) {
-    for (Index p = 0; p < shape.panels(); ++p) unpack(shape, panels, p, 0, shape.d, out);
+    each_block(shape, [&](Index p, Index begin, Index end) {
+      unpack_block(shape, panels, p, begin, end, out);
+    });
   }
   static void rows(const PanelShape<T>& shape, const T* panels, const Team& team, T* out) {
-    each_block(shape, team,
-               [&](Index p, Index begin, Index end) { unpack(shape, panels, p, begin, end, out); });
+    each_block(shape, team, [&](Index p, Index begin, Index end) {
+      unpack_block(shape, panels, p, begin, end, out);
+    });
   }
 
  private:
-  T* block(T* panels, Index p, Index k) const {
-    return panels + p * shape.stride() + k * shape.kPanel;
-  }
-
-  void pack(const NetworkView<T>& net, Index p, Index begin, Index end) {
+  static void pack_block(const PanelShape<T>& shape, const T* rows, Index p, Index begin, Index end,
+                         T* panels) {
+    T* panel = panels + p * shape.stride();
+    if (shape.neurons(p) < shape.kPanel)
+      std::fill(panel + begin * shape.kPanel, panel + end * shape.kPanel, T(0));
     for (Index l = 0; l < shape.neurons(p); ++l) {
-      const T* row = net.W + (p * shape.kPanel + l) * net.d;
-      T* column = W.data() + p * shape.stride() + l;
-      for (Index k = begin; k < end; ++k) column[k * shape.kPanel] = row[k];
+      const T* row = rows + (p * shape.kPanel + l) * shape.d;
+      for (Index k = begin; k < end; ++k) panel[k * shape.kPanel + l] = row[k];
     }
   }
 
-  static void unpack(const PanelShape<T>& shape, const T* panels, Index p, Index begin, Index end,
-                     T* out) {
+  static void unpack_block(const PanelShape<T>& shape, const T* panels, Index p, Index begin,
+                           Index end, T* out) {
     for (Index l = 0; l < shape.neurons(p); ++l) {
       T* row = out + (p * shape.kPanel + l) * shape.d;
       const T* column = panels + p * shape.stride() + l;
@@ -129,9 +140,14 @@ struct Panels {
   }
 
   // body(panel, begin, end) for inputs that stay in the first-level cache.
+  static constexpr Index kInputs = 64;
+  template <class Body>
+  static void each_block(const PanelShape<T>& shape, Body&& body) {
+    for (Index p = 0; p < shape.panels(); ++p)
+      for (Index k = 0; k < shape.d; k += kInputs) body(p, k, std::min(k + kInputs, shape.d));
+  }
   template <class Body>
   static void each_block(const PanelShape<T>& shape, const Team& team, Body&& body) {
-    constexpr Index kInputs = 64;
     const double work = 2.0 * static_cast<double>(shape.stride());
     team.for_work(work * static_cast<double>(shape.panels()))
         .for_each(shape.panels(), [&](Index p, const Worker& worker) {

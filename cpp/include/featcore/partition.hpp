@@ -52,22 +52,18 @@ struct Partition {
   Partition(Index n, Index d, Index m)
       : sample_tiles(positive(n, "n"), ceil_div(n, samples(positive(d, "d"))), kMicroBlock) {
     const Index panels = ceil_div(positive(m, "m"), Simd<T>::kPanel);
-    // A chunk's weights stay in the second-level cache while samples stream past them.
-    constexpr Index kNear = 512 * 1024 / static_cast<Index>(sizeof(T));
     constexpr Index kFewChunks = 16;
     // Partial sums take (chunks x n) and (groups x m x d) numbers: bounded in number, for threads
     // to share, and in bytes, for memory not to matter.
     constexpr Index kMostChunks = 64;
     constexpr Index kEnoughUnits = 16;
     constexpr Index kBudget = 16 * 1024 * 1024 / static_cast<Index>(sizeof(T));
-    const Index near =
-        d * Simd<T>::kPanel > kNear ? kPanelsTogether : kNear / (d * Simd<T>::kPanel);
     // A small network is cut into few: the tables that a chunk needs made must pay.
     constexpr double kWorthAChunk = 2e5;  // flops
     const double work = 2.0 * static_cast<double>(n) * static_cast<double>(d * m);
     const Index few = static_cast<Index>(std::min(work / kWorthAChunk, 1e6)) + 1;
     const Index wanted_chunks =
-        std::max(ceil_div(panels, near), std::min({panels, kFewChunks, few}));
+        std::max(ceil_div(panels, near(d)), std::min({panels, kFewChunks, few}));
     const Index chunks = std::clamp<Index>(kBudget / n, 1, std::min(wanted_chunks, kMostChunks));
     panel_chunks = Cut(panels, chunks, 1);
     const Index affordable = std::max<Index>(1, kBudget / (panels * Simd<T>::kPanel * d));
@@ -85,6 +81,12 @@ struct Partition {
     constexpr Index kPromptWork = 20'000'000;
     return std::clamp(kPromptWork / (Simd<T>::kPanel * d) / kMicroBlock * kMicroBlock,
                       Index{kMicroBlock}, kSamples);
+  }
+
+  // Panels whose weights stay in the second-level cache while samples stream past them.
+  static Index near(Index d) {
+    constexpr Index kNear = 512 * 1024 / static_cast<Index>(sizeof(T));
+    return d * Simd<T>::kPanel > kNear ? kPanelsTogether : kNear / (d * Simd<T>::kPanel);
   }
 
   Index units() const { return panel_chunks.pieces() * sample_groups.pieces(); }
