@@ -122,6 +122,90 @@ def test_counting_patterns_takes_no_second_bit_a_pair():
     assert grown <= n * m / 8 + 64 * MIB + 4 * m * d * 8
 
 
+STEP = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np
+import featcore as fc
+from featcore import _dispatch
+
+def problem(n, d, m):
+    rng = np.random.default_rng(0)
+    net = fc.TwoLayerNet.gaussian(m, d, 0.01, seed=0, activation=fc.Tanh(), dtype=np.dtype("float32"))
+    x, y = (rng.standard_normal(size, dtype="float32") for size in ((n, d), n))
+    return net, fc.Dataset(x, y)
+
+def step(net, data):
+    return fc.one_step(net, data, 0.1, num_threads=2)
+
+def memory(field, file="status", unit=1024):
+    for line in Path("/proc/self", file).read_text().splitlines():
+        if line.startswith(field + ":"):
+            return unit * int(line.split()[1])
+
+step(*problem(5, 600, 3000))  # what is loaded once, and its threads
+net, data = problem(*json.loads(sys.argv[1]))
+"""
+
+STEP_GROWS = (
+    STEP
+    + """
+_dispatch.free_memory, free = (lambda: 0.0), _dispatch.free_memory
+try:
+    step(net, data)
+except MemoryError as error:
+    asked = float(str(error).split(" needs ")[1].split()[0]) * 2**30
+_dispatch.free_memory = free
+Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+before = memory("VmRSS")
+step(net, data)
+print(memory("VmHWM") - before, asked)
+"""
+)
+
+STEP_LACKS = (
+    STEP
+    + """
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+for extra in range(0, 60, 3):
+    most = memory("VmSize") + net.W.nbytes + extra * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    try:
+        step(net, data)
+        print("done")
+    except MemoryError:
+        print("refused")
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+"""
+)
+
+
+def stepped(script, n, d, m):
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps([n, d, m])],
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr  # it may die of a signal, too
+    return done.stdout.split()
+
+
+@linux
+def test_a_smooth_step_lays_out_a_chunk_of_neurons_a_thread():
+    d, m = 20_000, 2048
+    grown, bytes_asked = map(float, stepped(STEP_GROWS, 8, d, m))
+    assert grown <= 1.005 * bytes_asked  # three digits are printed
+    assert bytes_asked <= 4 * d * (m + 2 * 512 + 100) + 64 * MIB  # the network in panels: 3 m
+
+
+@linux
+def test_a_step_that_gets_less_memory_than_was_free_says_so():
+    assert set(stepped(STEP_LACKS, 8, 10_000, 4096)) == {"refused", "done"}
+
+
 # --- a run that does not fit
 
 

@@ -35,21 +35,21 @@ void smooth_step(const NetworkView<T>& net, Activation activation, Index n, cons
   struct Scratch {
     Buffer<T> W, sums, weighted, inputs;
   };
-  std::vector<Scratch> scratches(static_cast<std::size_t>(team.threads()));
   const Index together = panels_together(net.d);
   // Short enough, too, for who waits for a stop.
   const Index length = std::min(cut.panel_chunks.length,
                                 net.d > kBlockInputs ? together : Partition<T>::near(net.d));
   const Index chunk_neurons = length * kPanel;
+  std::vector<Scratch> scratches(static_cast<std::size_t>(team.threads()));
+  for (Scratch& scratch : scratches) {  // here, where one that does not fit ends it all
+    scratch.W = Buffer<T>::unset(chunk_neurons * net.d);
+    scratch.sums = Buffer<T>::unset(chunk_neurons * net.d);
+    scratch.weighted = Buffer<T>(together * tiles.length * kPanel);
+  }
   team.for_each(ceil_div(net.m, chunk_neurons), [&](Index chunk, const Worker& worker) {
     const Index first_neuron = chunk * chunk_neurons;
     const PanelShape<T> shape{std::min(chunk_neurons, net.m - first_neuron), net.d};
     Scratch& scratch = scratches[static_cast<std::size_t>(worker.id)];
-    if (scratch.W.size() == 0) {
-      scratch.W = Buffer<T>::unset(length * shape.stride());
-      scratch.sums = Buffer<T>::unset(length * shape.stride());
-      scratch.weighted = Buffer<T>(together * tiles.length * kPanel);
-    }
     const T* W = scratch.W.data();
     T* h = scratch.sums.data();
     Panels<T>::pack(shape, net.W + first_neuron * net.d, scratch.W.data());

@@ -75,12 +75,15 @@ def one_step(
     step_size = real("step_size", step_size, least=0.0)
     net = absorbed(net)
     n, d, m = data.n, data.d, net.width
+    threads = resolve_threads(num_threads)
+    laid_out = padded(m)
+    if residual == "labels" and not net.activation.by_sign:
+        laid_out = min(laid_out, 256 * threads)  # neurons wait for nothing: a chunk a thread
     check_memory(
         f"one step (n={n}, d={d}, m={m}, {net.dtype})",
-        float(net.dtype.itemsize) * d * (n + m + 2.0 * padded(m)) + n * m / 8.0 + 2.0**26,
+        float(net.dtype.itemsize) * d * (n + m + 2.0 * laid_out) + n * m / 8.0 + 2.0**26,
         "use fewer samples or neurons, or float32",
     )
-    threads = resolve_threads(num_threads)
     with percent(progress) as bar:
         W = core.one_step(
             net.W,
