@@ -167,6 +167,12 @@ STEP_LACKS = (
     STEP
     + """
 _, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + 2**20, hard))
+try:
+    bytes(2**27)
+    sys.exit("limits do nothing here")  # an emulator keeps them from us
+except MemoryError:
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 for extra in range(0, 60, 3):
     most = memory("VmSize") + net.W.nbytes + extra * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
@@ -189,6 +195,8 @@ def stepped(script, n, d, m):
         timeout=300,
         check=False,
     )
+    if "limits do nothing here" in done.stderr:
+        pytest.skip("no limits of memory")
     assert done.returncode == 0, done.stderr  # it may die of a signal, too
     return done.stdout.split()
 
