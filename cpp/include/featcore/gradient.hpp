@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "featcore/kernel.hpp"
+#include "featcore/layer_move.hpp"
 #include "featcore/objective.hpp"
 #include "featcore/smooth_step.hpp"
 
@@ -50,13 +51,15 @@ void first_layer_step(const NetworkView<T>& net, Activation activation, const Sp
   const DefaultFloats floats;
   constexpr Index kPanel = PanelShape<T>::kPanel;
   const Objective<T> objective({Loss::squared, true, 0, 0}, split);
-  const T eta = static_cast<T>(step_size);
+  const LayerMove<T> move(step_size, Rates{1, 0}, 0, false);
   std::vector<T> f(static_cast<std::size_t>(split.n));
   std::vector<T> r(f.size());
-  if (!full) objective.residuals(0, split.n, f.data(), r.data());
-  if (!full && smooth_step_pays<T>(activation, split.n, net.d, net.m)) {
-    smooth_step(net, activation, split.n, split.x, r.data(), eta, team, out);
-    return;
+  if (!full) {
+    objective.residuals(0, split.n, f.data(), r.data());
+    if (smooth_step_pays<T>(activation, split.n, net.d, net.m)) {
+      smooth_step(net, activation, split.n, split.x, r.data(), move, team, out);
+      return;
+    }
   }
   Kernel<T> kernel(split.n, split.d, net.m, split.x, activation, activation.by_sign());
   kernel.allow_copy();
@@ -70,11 +73,8 @@ void first_layer_step(const NetworkView<T>& net, Activation activation, const Sp
   if (full) objective.residuals(0, split.n, f.data(), r.data());
   team.monitor().stage(1, kernel.work_of_sums() / team.threads());
   kernel.gradient_sums(panels, r.data(), team, sums.data(), [&](Index p, T* h, const T*) {
-    const T* w = panels.W.data() + p * panels.shape.stride();
-    const T* a = panels.a.data() + p * kPanel;
-    for (Index k = 0; k < net.d; ++k)
-      for (Index l = 0; l < kPanel; ++l)
-        h[k * kPanel + l] = w[k * kPanel + l] + eta * (a[l] * h[k * kPanel + l]);
+    move.weights(net.d, panels.W.data() + p * panels.shape.stride(), panels.a.data() + p * kPanel,
+                 h);
   });
   Panels<T>::rows(panels.shape, sums.data(), team, out);
 }

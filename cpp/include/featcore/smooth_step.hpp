@@ -8,6 +8,7 @@
 
 #include "featcore/activation.hpp"
 #include "featcore/inputs.hpp"
+#include "featcore/layer_move.hpp"
 #include "featcore/panel_products.hpp"
 #include "featcore/panels.hpp"
 #include "featcore/parallel.hpp"
@@ -21,10 +22,10 @@ bool smooth_step_pays(Activation activation, Index n, Index d, Index m) {
   return !activation.by_sign() && Partition<T>(n, d, m).sample_groups.pieces() == 1;
 }
 
-// out = W + eta G, (m, d), with G_j = a_j sum_i r_i sigma'(z_ij) x_i.
+// out = the rows of W, (m, d), moved along a_j sum_i r_i sigma'(z_ij) x_i.
 template <class T>
 void smooth_step(const NetworkView<T>& net, Activation activation, Index n, const T* x, const T* r,
-                 T eta, const Team& whole_team, T* out) {
+                 const LayerMove<T>& move, const Team& whole_team, T* out) {
   const double work = kernel_flops(n, net.d, net.m);
   const Team team = whole_team.for_work(work);
   team.monitor().stage(1, work / team.threads());
@@ -73,13 +74,9 @@ void smooth_step(const NetworkView<T>& net, Activation activation, Index n, cons
       }
     }
     for (Index p = 0; p < shape.panels(); ++p) {
-      T a[kPanel] = {};
+      alignas(64) T a[kPanel] = {};
       std::copy_n(net.a + first_neuron + p * kPanel, shape.neurons(p), a);
-      for (Index k = 0; k < net.d; ++k)
-        for (Index l = 0; l < kPanel; ++l) {
-          const Index q = p * shape.stride() + k * kPanel + l;
-          h[q] = W[q] + eta * (a[l] * h[q]);
-        }
+      move.weights(net.d, W + p * shape.stride(), a, h + p * shape.stride());
     }
     Panels<T>::rows(shape, h, out + first_neuron * net.d);
   });
