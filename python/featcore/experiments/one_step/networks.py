@@ -54,6 +54,13 @@ class Case:
         eta = float(self.n) ** np.asarray(alpha)
         return theory.errors(**self.problem, ridge=chosen, step_size=eta, residual=self.residual)
 
+    def conditional(self, alpha: ArrayLike) -> theory.Errors:
+        """Return what is predicted after a step of size n^α that need not be weak."""
+        eta = float(self.n) ** np.asarray(alpha)
+        return theory.conditional_errors(
+            **self.problem, ridge=self.ridge, step_size=eta, residual=self.residual
+        )
+
     @property
     def energy(self) -> float:
         """E y²."""

@@ -10,6 +10,7 @@ networks of a few hundred inputs follow. Formulas are derived in docs/derivation
 `featcore.one_step`, `featcore.features` and `featcore.ridge`.
 """
 
+from featcore.theory.one_step.conditional import conditional_errors
 from featcore.theory.one_step.counting import number_of_spikes, spike_threshold
 from featcore.theory.one_step.features_spectrum import FeaturesSpectrum, features_spectrum
 from featcore.theory.one_step.fixed_point import FixedPoint, random_features_fixed_point
@@ -23,6 +24,7 @@ __all__ = [
     "FixedPoint",
     "Step",
     "WeightsSpectrum",
+    "conditional_errors",
     "errors",
     "features_spectrum",
     "limit_errors",
