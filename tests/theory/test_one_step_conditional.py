@@ -322,11 +322,12 @@ def simulate(seed, activation, link, eta, residual, *, n, d, width, ridge, noise
     W = rng.standard_normal((width, d))
     W /= np.linalg.norm(W, axis=1, keepdims=True)
     net = fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), activation)
-    first = fc.data.single_index(n, d, link, noise=noise, seed=rng)
+    seeds = [int(of) for of in rng.integers(2**32, size=3)]
+    first = fc.data.single_index(n, d, link, noise=noise, seed=seeds[0])
     stepped = fc.one_step(net, first, eta, residual=residual)
     fresh, tested = (
-        fc.data.single_index(count, d, link, noise=noise, direction=first.means[0], seed=rng)
-        for count in (n, 3000)
+        fc.data.single_index(count, d, link, noise=noise, direction=first.means[0], seed=of)
+        for count, of in ((n, seeds[1]), (3000, seeds[2]))
     )
     fit = fc.ridge(fc.features(stepped, fresh.x), fresh.y, ridge)
     test = fit.test_error(fc.features(stepped, tested.x), tested.y)
