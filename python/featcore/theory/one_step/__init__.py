@@ -6,8 +6,9 @@ network f(x) = aᵀσ(Wx) with rows of W₀ uniform on the unit sphere and a ~ N
 ridge regression for a on samples that the step has not seen. n, d and N grow in proportion: φ = d/n, ψ = d/N.
 
 Beyond what that paper states in the limit of infinite spikes, `errors` is for spikes of any strength and is what
-networks of a few hundred inputs follow. Formulas are derived in docs/derivations.md. The simulation is
-`featcore.one_step`, `featcore.features` and `featcore.ridge`.
+networks of a few hundred inputs follow; `conditional_errors` is for steps that are no small change of the features.
+Formulas are derived in docs/derivations.md. The simulation is `featcore.one_step`, `featcore.features` and
+`featcore.ridge`.
 """
 
 from featcore.theory.one_step.conditional import conditional_errors

@@ -109,8 +109,8 @@ class Step:
     tilt : ndarray
         δ/s, whatever η is: by how much the constant is mixed into the spikes.
     neglected : ndarray
-        η²φ₁(E y²)(E σ'² - c₁²)/N, by which the rest of the gradient lengthens a neuron, relative and squared. The
-        theory leaves it out, and its errors are off by a relative part of that.
+        ν = η²φ₁(E y²)(E σ'² - c₁²)/N; by ξ_j²ν the rest of the gradient lengthens neuron j, relative and squared.
+        `errors` leaves it out, and is off by a relative part of that.
     """
 
     gradient_norm: Array
