@@ -14,6 +14,8 @@ from scipy.special import ndtr
 import featcore as fc
 from featcore.theory import one_step as theory
 from featcore.theory.one_step import conditional, conditional_moments, conditional_point
+from featcore.theory.one_step.gradient_rest import gradient_rest
+from featcore.theory.one_step.step import problem, step
 
 RELU = fc.ReLU().centred()
 H2T = [0.0, 1.0, math.sqrt(0.5)]
@@ -39,11 +41,68 @@ def test_moments_of_a_shifted_relu(scale):
     density = np.exp(-0.5 * q**2) / math.sqrt(2 * math.pi)
     mean, slope = shift * ndtr(q) + scale * density, scale * ndtr(q)
     square = (shift**2 + scale**2) * ndtr(q) + shift * scale * density
-    got = conditional_moments.given(fc.ReLU(), shift, np.full(6, scale))
-    np.testing.assert_allclose(got[0], mean, rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(got[1], slope, rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(got[2], square - mean**2 - slope**2, rtol=1e-8, atol=1e-12)
-    assert (got[2] >= 0).all()
+    got = conditional_moments.moments(fc.ReLU(), shift, np.full(6, scale))
+    np.testing.assert_allclose(got.mean, mean, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(got.slope, slope, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(got.rest, square - mean**2 - slope**2, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(got.growth, density, rtol=1e-8, atol=1e-8)
+    assert (got.rest >= 0).all()
+
+
+@pytest.mark.parametrize("residual", ["labels", "full"])
+def test_a_linear_student_tells_what_became_of_neurons(residual):
+    """σ(z) = z: the slope is ℓ, ℓ² = (1 + δξ)² + νξ², and the mean is linear in u."""
+    of = problem(fc.Hermite([0.0, 1.0]), [0.5, 1.0, 0.3], **SIZES, noise=0.3, residual=residual)
+    moved = step(of, np.array(6.0))
+    assert moved.rescaling == 0  # without c_2; and with E σ'² = c_1²
+    assert moved.neglected == pytest.approx(0, abs=1e-14)
+    moved = dataclasses.replace(moved, rescaling=np.array(0.2), neglected=np.array(0.3))
+    batch = conditional._batch(of, moved, np.array(0.1), np.array(6.0))
+    neurons = conditional._Neurons.of(batch, normal=False)
+    found = conditional._features(of, batch, neurons)
+    u, xi = (conditional_moments.rule(k)[0] for k in (40, 32))
+    length = np.sqrt((1 + 0.2 * xi) ** 2 + 0.3 * xi**2)
+    np.testing.assert_allclose(found.slope[0], np.tile(length, (len(u), 1)), rtol=1e-9)
+    # of q a neuron keeps what it keeps of itself
+    start = -math.sqrt(float(moved.initial_share) / 700)
+    along = (float(moved.strength) + start * (1 + 0.2 * xi)) * xi
+    np.testing.assert_allclose(found.mean[0], u[:, None] * along, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("residual", ["labels", "full"])
+def test_the_rest_of_the_gradient_is_that_of_networks(residual):
+    """H, H² and (d/n²)Σ r_i² x_ix_iᵀ on the directions that matter, of eight networks; labels without heavy tails."""
+    n, d, width, link = 4000, 2000, 2400, [0.3, 1.0, 0.4]
+    of = problem(RELU, link, n=n, d=d, width=width, noise=0.5, residual=residual)
+    moved = step(of, np.array(1.0))
+    expected = gradient_rest(of, moved)
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        x, z = rng.standard_normal((n, d)), rng.standard_normal((2, n))
+        x[:, 0] = z[0]
+        r = fc.data.link(link)(z[0]) + 0.5 * z[1]
+        W = rng.standard_normal((width, d)) / math.sqrt(d)
+        a = rng.standard_normal(width) / math.sqrt(width)
+        if residual == "full":
+            r = r - RELU(x @ W.T) @ a
+        q = W.T @ a
+        beta = x.T @ r / n
+        rows = [beta, np.eye(d)[0], q]
+        for k in range(3):
+            for earlier in rows[:k]:
+                rows[k] = rows[k] - (rows[k] @ earlier) * earlier
+            rows[k] = rows[k] / np.linalg.norm(rows[k])
+        basis = np.array(rows)
+        turned = x.T @ (r[:, None] * (x @ basis.T)) / n - 0.3 * basis.T
+        spread = d / n**2 * (x @ basis.T).T @ (r[:, None] ** 2 * (x @ basis.T))
+        found.append([basis @ turned, turned.T @ turned, spread])
+    mean, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / math.sqrt(8)
+    want = np.array([expected.linear, expected.square, expected.spread])
+    # of order d^-1/2 are what limits leave out
+    np.testing.assert_array_less(np.abs(mean - want), 0.05 + 0.02 * np.abs(want) + 4 * error)
+    assert expected.usual == pytest.approx(d / n * np.mean(r**2), rel=0.1)
+    np.testing.assert_allclose(basis @ q, expected.start, atol=0.1)
 
 
 # --- the fixed point ---
@@ -169,13 +228,18 @@ def test_a_full_residual_that_owes_nothing_to_the_start_is_that_of_labels(
     """With ω = 0 the direction W₀ᵀa is one as any other, whether it is taken out of W₀ or not."""
     own = {**SETTING, "step_size": 15.0}
     labels = three(theory.conditional_errors(activation, link, **own))
-    step, problem = conditional.step, conditional.problem
     monkeypatch.setattr(
         conditional, "problem", lambda *a, **k: dataclasses.replace(problem(*a, **k), full=True)
     )
-    monkeypatch.setattr(
-        conditional, "step", lambda of, eta: step(dataclasses.replace(of, full=False), eta)
-    )
+    for name, own_part in (
+        ("step", conditional.step),
+        ("gradient_rest", conditional.gradient_rest),
+    ):
+        monkeypatch.setattr(
+            conditional,
+            name,
+            lambda of, more, part=own_part: part(dataclasses.replace(of, full=False), more),
+        )
     full = three(theory.conditional_errors(activation, link, **own))
     np.testing.assert_allclose(full, labels, rtol=1e-11)
 
@@ -206,11 +270,11 @@ def test_errors_keep_their_bounds(activation, link, d, phi, psi, ridge, noise, s
     )
 
 
-def test_units_do_not_matter():
+@pytest.mark.parametrize("residual", ["labels", "full"])
+def test_units_do_not_matter(residual):
     """cσ with λc² and η/c; a teacher t times as large with η/t; -σ; both turned round."""
-    setting = {**SIZES, "noise": 0.3, "step_size": 12.0}
+    setting = {**SIZES, "step_size": 12.0, "residual": residual}
     student, link = [0, 0.5, 0.2, 0.1], [0.4, 1.0, 0.3]
-    base = three(theory.conditional_errors(fc.Hermite(student), link, **setting, ridge=0.05))
 
     def scaled(c, t):
         return three(
@@ -222,14 +286,45 @@ def test_units_do_not_matter():
             )
         )
 
-    np.testing.assert_allclose(scaled(3, 1), base, rtol=1e-8)
+    base = scaled(1, 1)
     np.testing.assert_allclose(scaled(-1, 1), base, rtol=1e-8)
-    np.testing.assert_allclose(scaled(1, 2), 4 * base, rtol=1e-8)
     np.testing.assert_allclose(scaled(1, -1), base, rtol=1e-8)
+    if residual == "labels":  # else the network's own output sets a unit
+        np.testing.assert_allclose(scaled(3, 1), base, rtol=1e-8)
+        np.testing.assert_allclose(scaled(1, 2), 4 * base, rtol=1e-8)
+
+
+def test_left_out_samples_are_not_generalised_cross_validation():
+    """Test over training error is the sum of squared residuals without each sample over that with all of them."""
+    n, d, width, ridge, eta = 1500, 750, 1000, 0.05, 1500**0.42
+    setting = {"n": n, "d": d, "width": width, "noise": 0.1}
+    predicted = theory.conditional_errors(RELU, H2T, **setting, ridge=ridge, step_size=eta)
+    ratios, simple = [], []
+    for seed in range(14100, 14106):
+        rng = np.random.default_rng(seed)
+        net = fc.TwoLayerNet(
+            rng.standard_normal((width, d)) / math.sqrt(d),
+            rng.standard_normal(width) / math.sqrt(width),
+            RELU,
+        )
+        first = fc.data.single_index(n, d, H2T, noise=0.1, seed=seed)
+        fresh = fc.data.single_index(n, d, H2T, noise=0.1, direction=first.means[0], seed=seed + 50)
+        f = fc.features(fc.one_step(net, first, eta), fresh.x)
+        inverse = np.linalg.inv(f @ f.T + ridge * n * np.eye(n))
+        seen, diagonal = inverse @ fresh.y, np.diagonal(inverse)
+        with_all = np.sum((ridge * n * seen) ** 2)
+        ratios.append(np.sum((seen / diagonal) ** 2) / with_all)
+        simple.append(np.sum((seen / diagonal.mean()) ** 2) / with_all)
+    share = float(predicted.test_error / predicted.train_error)
+    error = np.std(ratios, ddof=1) / math.sqrt(len(ratios))
+    assert np.mean(ratios) == pytest.approx(share, abs=0.01 * share + 3 * error)
+    # what this test is for: the two are not the same
+    assert abs(np.mean(simple) / np.mean(ratios) - 1) > 0.015
 
 
 @pytest.mark.parametrize("residual", ["labels", "full"])
-def test_arrays_are_loops(residual):
+def test_arrays_are_loops(monkeypatch, residual):
+    monkeypatch.setattr(conditional, "_AT_ONCE", 5)
     eta, ridge, d = (
         np.array([0.0, 2.0, 15.0])[:, None, None],
         np.array([0.01, 0.3])[:, None],
@@ -250,7 +345,7 @@ def test_arrays_are_loops(residual):
 
 @pytest.mark.parametrize("residual", ["labels", "full"])
 @pytest.mark.parametrize("activation", [RELU, fc.Tanh()])
-@pytest.mark.parametrize(("strength", "share"), [(0.5, 3e-6), (0.99, 1e-3)])
+@pytest.mark.parametrize(("strength", "share"), [(0.5, 1e-5), (0.99, 2e-3)])
 def test_the_nodes_are_enough(monkeypatch, activation, strength, share, residual):
     own = {**SETTING, "residual": residual}
     unit = theory.errors(activation, H2T, **own, step_size=1e-3).step.strength / 1e-3
@@ -260,6 +355,15 @@ def test_the_nodes_are_enough(monkeypatch, activation, strength, share, residual
     monkeypatch.setattr(conditional, "_NODES_XI", 72)
     more = three(theory.conditional_errors(activation, H2T, **own, step_size=eta))
     np.testing.assert_allclose(found, more, rtol=share)
+
+
+def test_a_step_without_noise_knows_the_teacher():
+    for step_samples in (1e6, 1e12, 1e20):
+        found = theory.conditional_errors(
+            RELU, [0.0, 1.0], **SETTING, step_size=2.0, step_samples=step_samples
+        )
+        weak = theory.errors(RELU, [0.0, 1.0], **SETTING, step_size=2.0, step_samples=step_samples)
+        np.testing.assert_allclose(three(found), three(weak), rtol=0.01)
 
 
 @pytest.mark.parametrize("ratio", [1e-3, 1.0, 1e3])
@@ -281,7 +385,16 @@ def test_extreme_arguments_warn_of_nothing(ratio):
         ({"ridge": 0.0}, "ridge=0 must be positive"),
         ({"step_size": -1.0}, "step_size=-1 must be at least 0"),
         ({"step_size": 1e3}, r"step_size gives \|s\| = .*above 1"),
+        ({"step_size": 6.0, "link": [10, 0.1], "step_samples": 1e9}, r"\|δ\| = 0\.9.*above 0\.5"),
+        (
+            {"step_size": 15.0, "activation": fc.Hermite([0, 0.2, 1.0])},
+            r"\|ν\| = .*above 1",
+        ),
         ({"step_size": math.nan}, "step_size"),
+        ({"rows": "cube"}, "choose one of 'sphere', 'normal'"),
+        ({"ridge": 1e-20}, "ridge=1e-20 is so far .* use errors"),
+        ({"ridge": 1e200}, "ridge=1e\\+200 is so far .* use errors"),
+        ({"link": [0.0] * 20 + [1e-9]}, "the nodes miss .* use errors"),
         ({"width": 1e10}, "width=1e\\+10 .* limit_errors"),
         ({"ridge": [0.1, 0.2], "step_size": [1, 2, 3]}, "do not broadcast"),
     ],
@@ -294,33 +407,43 @@ def test_bad_arguments_are_named(change, message):
 
 # --- networks ---
 
-# Written down before the first run, with seeds and tolerance: 3 % (the stated bias) and 3 standard errors. Errors vary
-# with the batches' mean square label, whose expectation is known, and it is regressed out.
+# Written down before the first run, with seeds and tolerance: 3 % (the stated bias; 4 % for teachers more quadratic than
+# linear and for the full residual of a teacher with a mean) and 3 standard errors. Errors vary with the batches' mean
+# square label, whose expectation is known, and it is regressed out.
 QUICK = {"n": 800, "d": 400, "width": 480, "ridge": 0.05, "noise": 0.3}
 NETWORKS = [
-    pytest.param(RELU, H2T, 0.45, "labels", QUICK, 11100, id="relu"),
-    pytest.param(fc.Tanh(), H2T, 0.4, "full", QUICK, 11200, id="tanh, full"),
-    pytest.param(RELU, fc.ReLU(), 0.4, "labels", QUICK, 11300, id="a teacher with a mean"),
+    pytest.param(RELU, H2T, 0.45, "labels", QUICK, 21100, id="relu"),
+    pytest.param(fc.Tanh(), H2T, 0.4, "full", QUICK, 21200, id="tanh, full"),
+    pytest.param(RELU, fc.ReLU(), 0.4, "labels", QUICK, 21300, id="a teacher with a mean"),
+    pytest.param(RELU, [1.0, 1.0], 0.3, "labels", {**QUICK, "rows": "normal"}, 21400, id="rows"),
 ]
 USUAL = {"n": 1000, "d": 500, "width": 600, "ridge": 0.05, "noise": 0.3}
 EQUAL = {"n": 1000, "d": 500, "width": 700, "ridge": 0.05}
 ERF = {"n": 1500, "d": 500, "width": 700, "ridge": 0.1, "noise": 0.3}
+GELU = fc.GELU().centred()
+FULL_MEAN = {**USUAL, "noise": 0.1}
 MANY = [
-    pytest.param(RELU, [0.0, 1.0], 0.45, "labels", {**EQUAL, "noise": 1.0}, 12000, id="linear"),
-    pytest.param(RELU, H2T, 0.45, "labels", {**EQUAL, "noise": 0.0}, 12200, id="quadratic"),
-    pytest.param(RELU, H2T, 0.4, "full", USUAL, 12400, id="full residual"),
-    pytest.param(fc.Tanh(), H2T, 0.45, "labels", USUAL, 12600, id="tanh"),
-    pytest.param(fc.Erf(), "tanh", 0.4, "labels", ERF, 12800, id="erf"),
-    pytest.param(RELU, fc.ReLU(), 0.4, "labels", USUAL, 13000, id="a teacher with a mean"),
+    pytest.param(RELU, [0, 1], 0.45, "labels", {**EQUAL, "noise": 1.0}, 0.03, 22000, id="linear"),
+    pytest.param(RELU, H2T, 0.45, "labels", {**EQUAL, "noise": 0.0}, 0.03, 22200, id="quadratic"),
+    pytest.param(RELU, H2T, 0.4, "full", USUAL, 0.03, 22400, id="full residual"),
+    pytest.param(fc.Tanh(), H2T, 0.45, "labels", USUAL, 0.03, 22600, id="tanh"),
+    pytest.param(fc.Erf(), "tanh", 0.4, "labels", ERF, 0.03, 22800, id="erf"),
+    pytest.param(RELU, fc.ReLU(), 0.4, "labels", USUAL, 0.03, 23000, id="a teacher with a mean"),
+    pytest.param(GELU, [1, 1, 0.5], 0.45, "labels", USUAL, 0.03, 23200, id="gelu, a mean"),
+    pytest.param(RELU, [1, 1], 0.3, "labels", {**USUAL, "rows": "normal"}, 0.03, 23400, id="rows"),
+    pytest.param(RELU, [0, 1, 1], 0.45, "labels", USUAL, 0.04, 23600, id="more quadratic"),
+    pytest.param(RELU, [0, 1, 2], 0.38, "labels", USUAL, 0.04, 23800, id="very quadratic"),
+    pytest.param(RELU, [1, 0.3], 0.4, "full", FULL_MEAN, 0.04, 24000, id="full, a mean"),
 ]
 BIAS = 0.03
 
 
-def simulate(seed, activation, link, eta, residual, *, n, d, width, ridge, noise):
+def simulate(seed, activation, link, eta, residual, *, n, d, width, ridge, noise, rows="sphere"):
     """Return objective, training and test error, and mean y² of both batches."""
     rng = np.random.default_rng(seed)
-    W = rng.standard_normal((width, d))
-    W /= np.linalg.norm(W, axis=1, keepdims=True)
+    W = rng.standard_normal((width, d)) / math.sqrt(d)
+    if rows == "sphere":
+        W /= np.linalg.norm(W, axis=1, keepdims=True)
     net = fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), activation)
     seeds = [int(of) for of in rng.integers(2**32, size=3)]
     first = fc.data.single_index(n, d, link, noise=noise, seed=seeds[0])
@@ -360,10 +483,12 @@ def test_networks_have_these_errors(activation, link, alpha, residual, setting, 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("activation", "link", "alpha", "residual", "setting", "first"), MANY)
-def test_many_networks_have_these_errors(activation, link, alpha, residual, setting, first):
+@pytest.mark.parametrize(
+    ("activation", "link", "alpha", "residual", "setting", "bias", "first"), MANY
+)
+def test_many_networks_have_these_errors(activation, link, alpha, residual, setting, bias, first):
     seeds = range(first, first + 192)
     gap, error = compare(activation, link, alpha, residual, setting, seeds)
     print(np.round(100 * gap, 2), np.round(100 * error, 2))
-    assert (error < 0.007).all(), error
-    assert (np.abs(gap) < BIAS + 3 * error).all(), (gap, error)
+    assert (error < 0.01).all(), error
+    assert (np.abs(gap) < bias + 3 * error).all(), (gap, error)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from featcore._validation import choice
 from featcore.activations import Activation
 from featcore.data.index_models import Link
 from featcore.theory.one_step import conditional_point, fixed_point
-from featcore.theory.one_step.conditional_moments import given, rule
+from featcore.theory.one_step.conditional_moments import Moments, moments, rule
 from featcore.theory.one_step.conditional_point import Conditional, Point
 from featcore.theory.one_step.fixed_point import at_least_zero, positive
-from featcore.theory.one_step.ridge import WIDEST, Errors
-from featcore.theory.one_step.step import Problem, Step, problem, shaped, step
+from featcore.theory.one_step.gradient_rest import gradient_rest
+from featcore.theory.one_step.ridge import STRONGEST, WIDEST, Errors
+from featcore.theory.one_step.step import Problem, Step, problem, shaped, slope_moment, step
 
 Array = NDArray[np.float64]
 
-STRONGEST = 1.0
-"""Up to which the nodes resolve what the step adds."""
+ROWS = ("sphere", "normal")
+MOST_RESCALED, LONGEST = 0.5, 1.0
+"""Largest |δ| and ν."""
+RIDGES = (1e-14, 1e100)
+"""Smallest and largest ridge that rounding leaves anything of, over E σ²."""
+_MISSED = 1e-3
+"""Share of E y² that the nodes may miss."""
 _NODES_U, _NODES_XI = 40, 32
 _AT_ONCE = 16
 """Problems at a time, for the sake of memory."""
@@ -35,17 +44,21 @@ def conditional_errors(
     noise: ArrayLike = 0.0,
     residual: str = "labels",
     step_samples: ArrayLike | None = None,
+    rows: str = "sphere",
 ) -> Errors:
     """Return the errors of ridge regression after one gradient step whose strength s need not be small.
 
-    As `errors`, which is its limit of small s and ν (`Step.strength` and `Step.neglected`), at ten times the cost, or
-    a hundred times over grids. Two things that go with s² and with η² are not small at steps of n^0.4: features see
-    products of u with other directions, and the gradient's noise makes neurons longer. Both are in here.
+    As `errors`, which is its limit of small s, δ and ν (`Step`), at ten times the cost, or a hundred to two hundred
+    times over grids. What goes with s² and η² is not small at steps of n^0.4: features see products of u with other
+    directions, and the rest of the gradient makes neurons longer and turns them. All that is in here.
 
     Parameters
     ----------
     activation, link, n, d, width, ridge, step_size, noise, residual, step_samples
         As of `errors`.
+    rows : {"sphere", "normal"}
+        The law of the rows of W₀: uniform on the unit sphere, or N(0, I/d). Lengths that vary are seen where σ has a
+        c_2 and σ_* a mean, or s is large.
 
     Returns
     -------
@@ -55,13 +68,13 @@ def conditional_errors(
     Raises
     ------
     TypeError, ValueError
-        As of `errors`.
+        As of `errors`; and if |δ| exceeds 0.5 or ν exceeds 1; if λ/E σ² is not between 1e-14 and 1e100; if σ_* has more
+        than a thousandth of its energy where the nodes do not see it, as polynomials of a degree above 12 may.
 
     Notes
     -----
     Derived here (docs/derivations.md, "Steps of any strength"): given u and the neuron's head, features are a mean, a
-    linear function of the other directions and noise; ν lengthens neuron j by √(1 + νξ_j²), in a direction at random.
-    Against networks of d = 500 with steps up to n^0.45 it is within 3 % where `errors` is up to 10 % off.
+    linear function of the other directions and noise. How far it is from networks is measured in docs/one_step.md.
 
     Examples
     --------
@@ -86,14 +99,16 @@ def conditional_errors(
     of, (lam, eta) = shaped(
         of, ridge=positive("ridge", ridge), step_size=at_least_zero("step_size", step_size)
     )
+    normal = choice("rows", rows, ROWS) == "normal"
     moved = step(of, eta)
-    _check(of, moved)
-    flat = _flat(of, moved, lam)
-    rows = [
-        _three(of, {name: value[start : start + _AT_ONCE] for name, value in flat.items()})
-        for start in range(0, lam.size, _AT_ONCE)
-    ]
-    found = np.concatenate(rows, axis=1) if rows else np.empty((3, 0))
+    _check(of, moved, lam)
+    batch = _batch(of, moved, lam, eta)
+    # features that differ by ridge only lie side by side, and are integrated once
+    order = np.lexsort(batch.kinds.T)
+    found = np.empty((3, lam.size))
+    for start in range(0, lam.size, _AT_ONCE):
+        which = order[start : start + _AT_ONCE]
+        found[:, which] = _solve(of, batch[which], normal)
     objective, train, test = found.reshape(3, *lam.shape)
     initial = fixed_point.solve(
         of.student.coefficients[1], of.student.nonlinear_square, of.phi, of.psi, lam
@@ -101,115 +116,239 @@ def conditional_errors(
     return Errors(objective, train, test, initial, moved)
 
 
-def _check(of: Problem, moved: Step) -> None:
-    largest = np.abs(moved.strength).max(initial=0.0)
-    if largest > STRONGEST:
-        raise ValueError(
-            f"step_size gives |s| = {largest:.3g}, above {STRONGEST:g}, up to which what the step adds is resolved; "
-            f"keep c_1·step_size·|β|/√width below {STRONGEST:g}"
-        )
+def _check(of: Problem, moved: Step, ridge: Array) -> None:
+    """Refuse what the nodes do not resolve, or rounding leaves nothing of."""
+    for name, value, most in (
+        ("s", moved.strength, STRONGEST),
+        ("δ", moved.rescaling, MOST_RESCALED),
+        ("ν", moved.neglected, LONGEST),
+    ):
+        largest = np.abs(value).max(initial=0.0)
+        if largest > most * (1.0 + 1e-9):
+            raise ValueError(
+                f"step_size gives |{name}| = {largest:.3g}, above {most:g}, up to which what the step does is resolved "
+                "(Step has its formula); take a smaller step_size"
+            )
     if of.width.size and of.width.max() > WIDEST:
         raise ValueError(
             f"width={of.width.max():.3g} multiplies the errors of a quadrature, which is good up to {WIDEST:g}; "
             "use limit_errors"
         )
+    low, high = (share * of.student.second_moment for share in RIDGES)
+    for value in (ridge.min(initial=high), ridge.max(initial=low)):
+        if not low <= value <= high:
+            raise ValueError(
+                f"ridge={value:.3g} is so far from the features' {of.student.second_moment:.3g} that rounding leaves "
+                f"nothing of it; pass {low:.1g} to {high:.1g}, or use errors"
+            )
 
 
-def _flat(of: Problem, moved: Step, ridge: Array) -> dict[str, Array]:
-    """Return what differs between problems, as vectors."""
-    every = {
-        "phi": of.phi,
-        "psi": of.psi,
-        "width": of.width,
-        "ridge": ridge,
-        "noise": of.noise_square,
-        "cosine": moved.teacher_cosine,
-        "initial": moved.initial_share,
-        "strength": moved.strength,
-        "rescaling": moved.rescaling,
-        "lengthening": moved.neglected,
-    }
-    return {name: np.ravel(value) for name, value in every.items()}
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Problems, flat: the first axis of each array goes over them."""
+
+    phi: Array
+    psi: Array
+    width: Array
+    ridge: Array
+    noise: Array
+    cosine: Array
+    strength: Array
+    rescaling: Array
+    lengthening: Array
+    turning: Array
+    """2ηc₂/√N, of H."""
+    others: Array
+    """η²(E σ'² - c₁² - 4c₂²)/N."""
+    linear: Array
+    square: Array
+    spread: Array
+    start: Array
+    usual: Array
+
+    def __getitem__(self, which: NDArray[np.intp]) -> _Batch:
+        return _Batch(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+
+    @property
+    def shifts(self) -> tuple[Array, Array]:
+        """What neurons have of q, times √N: of itself, and by H. On b, the rest of β_*, the rest of q."""
+        turned = np.einsum("pab,pb->pa", self.linear, self.start)
+        return self.start, self.turning[:, None] * turned
+
+    @property
+    def kinds(self) -> Array:
+        """What features depend on, a row each."""
+        own, turned = (shift[:, 0] / np.sqrt(self.width) for shift in self.shifts)
+        return np.stack([self.strength, self.rescaling, self.lengthening, own, turned], axis=1)
 
 
-def _three(of: Problem, one: dict[str, Array]) -> Array:
+def _batch(of: Problem, moved: Step, ridge: Array, step_size: Array) -> _Batch:
+    relative = step_size / np.sqrt(of.width)
+    turning = 2.0 * of.student.coefficients[2] * relative
+    excess = slope_moment(of.sigma) - of.student.coefficients[1] ** 2
+    rest = gradient_rest(of, moved)
+    return _Batch(
+        phi=of.phi.ravel(),
+        psi=of.psi.ravel(),
+        width=of.width.ravel(),
+        ridge=ridge.ravel(),
+        noise=of.noise_square.ravel(),
+        cosine=moved.teacher_cosine.ravel(),
+        strength=moved.strength.ravel(),
+        rescaling=moved.rescaling.ravel(),
+        lengthening=moved.neglected.ravel(),
+        turning=turning.ravel(),
+        others=np.maximum(relative**2 * excess - turning**2, 0.0).ravel(),
+        linear=rest.linear.reshape(-1, 3, 3),
+        square=rest.square.reshape(-1, 3, 3),
+        spread=rest.spread.reshape(-1, 3, 3),
+        start=rest.start.reshape(-1, 3),
+        usual=rest.usual.ravel(),
+    )
+
+
+def _solve(of: Problem, batch: _Batch, normal: bool) -> Array:
     """Return objective, training and test error of each problem."""
-    u, sample_weight = rule(_NODES_U)
-    xi, neuron_weight = rule(_NODES_XI)
-    mean, slope, rest = _features(of, one, u, xi)
+    (_, sample_weight), (_, neuron_weight) = rule(_NODES_U), rule(_NODES_XI)
+    neurons = _Neurons.of(batch, normal)
+    features = _features(of, batch, neurons)
     point = conditional_point.solve(
-        Conditional(slope, rest, one["phi"], one["psi"], one["ridge"], sample_weight, neuron_weight)
+        Conditional(
+            slope=features.slope,
+            rest=features.rest,
+            phi=batch.phi,
+            psi=batch.psi,
+            ridge=batch.ridge,
+            sample_weight=sample_weight,
+            neuron_weight=neuron_weight,
+        )
     )
-    known = _Explained(of, one, mean, slope)
-    q = known(point.r, point.g)
-    ridge = one["ridge"]
-    train = -(ridge**2) * _derivative(known, point, np.broadcast_to(sample_weight, point.r.shape))
-    # leaving a sample out multiplies its residual by n/r
+    known = _Explained(of, batch, neurons, features)
+    objective = batch.ridge * known(point.r, point.g)
+    everywhere = np.broadcast_to(sample_weight, point.r.shape)
+    train = -(batch.ridge**2) * _derivative(known, point, everywhere)
+    # (FFᵀ + λn)⁻¹ỹ over the inverse's diagonal, r/n, is what is left of a label when its sample is left out
     test = -_derivative(known, point, sample_weight / point.r**2)
-    return np.stack([ridge * q, train, test])
+    return np.stack([objective, train, test])
 
 
-def _features(
-    of: Problem, one: dict[str, Array], u: Array, xi: Array
-) -> tuple[Array, Array, Array]:
-    """Return μ₀, μ₁ and μ₂² on the nodes, each of which is evaluated once for all ridges and sizes."""
-    along = one["strength"] - np.sqrt(one["initial"] / one["width"])
-    kinds, where = np.unique(
-        np.stack([along, one["rescaling"], one["lengthening"]]), axis=1, return_inverse=True
-    )
-    s, delta, nu = kinds[:, :, None, None]
-    length = np.sqrt((1.0 + delta * xi) ** 2 + nu * xi**2)
-    shift, scale = np.broadcast_arrays(s * u[:, None] * xi, length)
-    mean, slope, rest = (values[where.ravel()] for values in given(of.sigma, shift, scale))
-    return mean, slope, rest
+@dataclass(frozen=True, eq=False)
+class _Neurons:
+    """What the step did to neurons, by ξ: first axes over problems and nodes.
+
+    Attributes
+    ----------
+    kept : ndarray
+        1 + δξ, times what the neuron was.
+    length : ndarray
+        ℓ, the standard deviation of <w_j, x> across u.
+    shift : ndarray, shape (problems, nodes, 3)
+        The mean of <w_j, x>, on b, the rest of β_*, the rest of q.
+    covariance : ndarray, shape (problems, nodes, 3, 3)
+        Of d^½ w_j on the same, over ℓ².
+    variance : ndarray
+        Of ℓ over neurons with the same ξ, times d.
+    """
+
+    kept: Array
+    length: Array
+    shift: Array
+    covariance: Array
+    variance: Array
+
+    @classmethod
+    def of(cls, batch: _Batch, normal: bool) -> _Neurons:
+        xi = rule(_NODES_XI)[0]
+        kept = 1.0 + batch.rescaling[:, None] * xi
+        longer = batch.lengthening[:, None] * xi**2
+        length = np.sqrt(kept**2 + longer)
+        turning = batch.turning[:, None] * xi
+        own, turned = (shift[:, None, :] for shift in batch.shifts)
+        shift = (xi / np.sqrt(batch.width)[:, None])[..., None] * (
+            kept[..., None] * own + xi[:, None] * turned
+        )
+        shift[..., 0] += batch.strength[:, None] * xi
+        covariance = kept[..., None, None] ** 2 * np.eye(3)
+        for factor, matrix in (
+            (2.0 * kept * turning, batch.linear),
+            (turning**2, batch.square),
+            (batch.others[:, None] * xi**2, batch.spread),
+        ):
+            covariance = covariance + factor[..., None, None] * matrix[:, None]
+        # <w, Hw> varies twice as much as <w, z> with z at random
+        by_turning = turning**2 * batch.usual[:, None]
+        variance = kept**2 * (longer + by_turning) + 0.5 * longer**2
+        if normal:
+            variance = variance + 0.5 * kept**4
+        return cls(
+            kept, length, shift, covariance / length[..., None, None] ** 2, variance / length**2
+        )
+
+
+def _features(of: Problem, batch: _Batch, neurons: _Neurons) -> Moments:
+    """Return the moments of features given u and ξ, over z."""
+    u = rule(_NODES_U)[0]
+    _, one, where = np.unique(batch.kinds, axis=0, return_index=True, return_inverse=True)
+    shift = u[:, None] * neurons.shift[one, None, :, 0]
+    scale = np.broadcast_to(neurons.length[one, None, :], shift.shape)
+    found = moments(of.sigma, shift, scale)
+    every = where.ravel()
+    return Moments(found.mean[every], found.slope[every], found.rest[every], found.growth[every])
 
 
 def _derivative(known: _Explained, point: Point, weights: Array) -> Array:
     """Return the derivative of Q when λ grows by weights(u), given times the law of u."""
     by_r, by_g = point.response(weights)
+    largest = np.maximum(np.abs(by_r).max(axis=1), np.abs(by_g).max(axis=1))
     # a step in the imaginary direction, where nothing cancels
-    tiny = 1e-30
+    tiny = 1e-30 / largest[:, None]
     moved = known(point.r * (1.0 + 1j * tiny * by_r), point.g * (1.0 + 1j * tiny * by_g))
-    return np.asarray(moved.imag / tiny)
+    return np.asarray(moved.imag / tiny[:, 0])
 
 
 class _Explained:
     """Q = lim ỹᵀ(FFᵀ + λn)⁻¹ỹ as a function of r and g, analytic in both.
 
-    Labels and features are functions of u, of u times v (the rest of the teacher's direction) and, if β has a part
-    along q = W₀ᵀa/|a|, of u times the rest of q: a block of the nodes of u each.
+    Labels and what features have of them are functions of u, functions of u times v (along the rest of β_*) and, if β
+    has a part along q, of u times v' (along the rest of q): a block of the nodes of u each.
     """
 
-    def __init__(self, of: Problem, one: dict[str, Array], mean: Array, slope: Array) -> None:
+    def __init__(self, of: Problem, batch: _Batch, neurons: _Neurons, features: Moments) -> None:
         (self.u, self.sample_weight), (xi, self.neuron_weight) = rule(_NODES_U), rule(_NODES_XI)
-        self.slope, self.psi, self.full = slope, one["psi"][:, None, None], of.full
-        cosine, initial = one["cosine"][:, None], one["initial"][:, None]
-        across = np.sqrt(1.0 - cosine**2)
-        shift, scale = np.broadcast_arrays(cosine * self.u, across)
-        at_u, along_v, rest = given(of.link, shift, scale)
-        self.rest = rest + one["noise"][:, None]
-        labels = [at_u, along_v]
-        spikes = [np.sqrt(one["width"])[:, None, None] * mean]
+        self.features, self.neurons, self.psi, self.full = features, neurons, batch.psi, of.full
+        self.blocks = 3 if of.full else 2
+        labels = _labels(of, batch)
+        self.rest = labels.rest + batch.noise[:, None]
+        self.labels = np.zeros((len(batch.psi), self.blocks * len(self.u)))
+        self.labels[:, : len(self.u)] = labels.mean
+        self.labels[:, len(self.u) : 2 * len(self.u)] = labels.slope
+        self.spikes = features.mean
         if of.full:
-            labels.append(np.zeros_like(at_u))
-            # what q is along v, and beyond
-            along = cosine * np.sqrt(initial) / across
-            beyond = np.sqrt(np.maximum(1.0 - initial - along**2, 0.0))
-            self.by_head = xi * np.sqrt(self.neuron_weight)
-            spikes += [part[:, :, None] * xi * slope for part in (along, beyond)]
-        else:
-            spikes.append(np.zeros_like(mean))
-        self.labels, self.spikes = np.concatenate(labels, axis=1), np.concatenate(spikes, axis=1)
-        self.blocks = len(labels)
+            shift = neurons.shift / neurons.length[..., None]
+            beside = [shift[:, None, :, k] * features.slope for k in (1, 2)]
+            self.spikes = np.concatenate([features.mean, *beside], axis=1)
+            self.by_head = xi * neurons.kept / neurons.length * np.sqrt(self.neuron_weight)
+        self.spikes = np.sqrt(batch.width)[:, None, None] * self.spikes
 
     def __call__(self, r: Array, g: Array) -> Array:
-        linear = (self.slope * (self.neuron_weight * g)[:, None, :]) @ np.swapaxes(self.slope, 1, 2)
-        linear = linear / self.psi
-        kernel = self.spikes @ self._heads(r, g, linear) @ np.swapaxes(self.spikes, 1, 2)
         nodes = len(self.u)
-        for block in range(self.blocks):
-            own = slice(block * nodes, (block + 1) * nodes)
-            kernel[:, own, own] += linear if block else self.u[:, None] * linear * self.u
+        # of neurons with the same ξ: what varies at random, and what does not
+        heads = self.neuron_weight * g
+        share, across = heads / self.psi[:, None], self.neurons.covariance
+        kernel = np.zeros((len(r), self.blocks * nodes, self.blocks * nodes), dtype=r.dtype)
+        for a in range(self.blocks):
+            for b in range(self.blocks):
+                part = _weighted(self.features.slope, share * across[..., a, b])
+                part = part if a else self.u[:, None] * part
+                part = part if b else part * self.u
+                kernel[:, a * nodes : (a + 1) * nodes, b * nodes : (b + 1) * nodes] = part
+        kernel[:, :nodes, :nodes] += _weighted(self.features.growth, share * self.neurons.variance)
+        if self.full:
+            common = self._heads(r, g, _weighted(self.features.slope, share))
+            kernel += self.spikes @ common @ np.swapaxes(self.spikes, 1, 2)
+        else:
+            kernel[:, :nodes, :nodes] += _weighted(self.spikes, heads)
+
         root = np.tile(np.sqrt(self.sample_weight * r), (1, self.blocks))
         inside = np.eye(kernel.shape[1]) + root[:, :, None] * kernel * root[:, None, :]
         seen = root * self.labels
@@ -217,16 +356,36 @@ class _Explained:
         return np.asarray((r * self.rest) @ self.sample_weight + np.sum(seen * explained, axis=1))
 
     def _heads(self, r: Array, g: Array, linear: Array) -> Array:
-        """Return lim λn (F₀ᵀF₀ + λn)⁻¹ as it acts on functions of ξ."""
-        if not self.full:
-            return (self.neuron_weight * g)[:, :, None] * np.eye(g.shape[1])
-        # of W₀ only what is orthogonal to a is random given q
+        """Return lim λn (F₀ᵀF₀ + λn)⁻¹ as it acts on functions of ξ, where W₀ is random but for a."""
         root = np.sqrt(self.sample_weight * r)[:, :, None]
-        seen = root * self.slope
+        seen = root * self.features.slope
         inside = np.eye(len(self.u)) + root * linear * np.swapaxes(root, 1, 2)
         lost = np.swapaxes(seen, 1, 2) @ np.linalg.solve(inside, seen)
-        matrix = -self.by_head[:, None] * lost * self.by_head
+        matrix = -self.by_head[:, :, None] * lost * self.by_head[:, None, :]
         diagonal = np.einsum("pxx->px", matrix)
         diagonal += 1.0 / g
         weight = np.sqrt(self.neuron_weight)
         return np.asarray(weight[:, None] * np.linalg.inv(matrix) * weight)
+
+
+def _weighted(functions: Array, weights: Array) -> Array:
+    """Return Σ_ξ weight(ξ) f(u, ξ) f(u', ξ)."""
+    return np.asarray((functions * weights[:, None, :]) @ np.swapaxes(functions, 1, 2))
+
+
+def _labels(of: Problem, batch: _Batch) -> Moments:
+    """Return the moments of σ_* given u, over v."""
+    u, weight = rule(_NODES_U)
+    cosine = batch.cosine[:, None]
+    # where β is β_* itself nothing of σ_* is random, and nothing divides by 0
+    across = np.sqrt(np.maximum(1.0 - cosine**2, 1e-30))
+    shift, scale = np.broadcast_arrays(cosine * u, across)
+    found = moments(of.link, shift, scale)
+    energy = of.teacher.second_moment
+    seen = (found.mean**2 + found.slope**2 + found.rest) @ weight
+    missed = np.abs(seen / energy - 1.0).max(initial=0.0)
+    if missed > _MISSED:
+        raise ValueError(
+            f"link={of.link!r}: the nodes miss {missed:.1%} of E σ_*², as of polynomials of a high degree; use errors"
+        )
+    return found

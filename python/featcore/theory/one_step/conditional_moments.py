@@ -1,9 +1,10 @@
-"""What functions of Gaussian variables are to somebody who knows some of them: mean, slope and what is left."""
+"""What functions of Gaussian variables are on average to somebody who knows some of them."""
 
 from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,28 @@ _INNER = 36
 """Quadrature nodes on each side of a kink."""
 
 
-def given(sigma: Activation, shift: Array, scale: Array) -> tuple[Array, Array, Array]:
-    """Return E σ, E zσ and E(σ - E σ - z E zσ)² of σ(shift + scale·z), z normal, for each shift and scale > 0.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Of h(z) = σ(shift + scale·z), z normal: arrays of one shape.
 
-    By Gauss-Legendre on either side of σ's kink at 0.
+    Attributes
+    ----------
+    mean, slope : ndarray
+        E h and E zh.
+    rest : ndarray
+        E(h - E h - z E zh)².
+    growth : ndarray
+        The derivative of E h with respect to the scale.
     """
+
+    mean: Array
+    slope: Array
+    rest: Array
+    growth: Array
+
+
+def moments(sigma: Activation, shift: Array, scale: Array) -> Moments:
+    """Return the moments for each shift and scale > 0, by Gauss-Legendre on either side of σ's kink at 0."""
     node, weight = np.polynomial.legendre.leggauss(_INNER)
     kink = np.clip(-shift / scale, -_REACH, _REACH)[..., None]
     below, above = 0.5 * (kink + _REACH), 0.5 * (_REACH - kink)
@@ -34,7 +52,8 @@ def given(sigma: Activation, shift: Array, scale: Array) -> tuple[Array, Array, 
     mean, slope = weighted.sum(axis=-1), np.sum(weighted * z, axis=-1)
     # not from the moments, whose difference may be below rounding
     left = values - mean[..., None] - slope[..., None] * z
-    return mean, slope, np.sum(mass * left**2, axis=-1)
+    growth = (np.sum(weighted * z**2, axis=-1) - mean) / scale
+    return Moments(mean, slope, np.sum(mass * left**2, axis=-1), growth)
 
 
 @functools.cache
@@ -43,3 +62,12 @@ def rule(count: int) -> tuple[Array, Array]:
     node, weight = np.polynomial.hermite_e.hermegauss(count)
     kept = np.abs(node) < _REACH
     return node[kept], weight[kept] / weight[kept].sum()
+
+
+@functools.lru_cache(maxsize=64)
+def label_moment(link: Activation, power: int, degree: int) -> float:
+    """Return E[σ_*(z)^power z^degree]."""
+    node, weight = np.polynomial.legendre.leggauss(160)
+    half = 0.5 * (_REACH + 2.0) * (node + 1.0)
+    mass = 0.5 * (_REACH + 2.0) * weight * np.exp(-0.5 * half**2) / math.sqrt(2.0 * math.pi)
+    return float(sum(mass @ (link(z) ** power * z**degree) for z in (half, -half)))

@@ -133,7 +133,7 @@ def step(of: Problem, step_size: Array) -> Step:
     square = slope**2 + along + of.step_phi * energy
     norm = np.sqrt(square)
     root = np.sqrt(of.width)
-    excess = _slope_moment(of.sigma) - c1**2
+    excess = slope_moment(of.sigma) - c1**2
     relative = step_size / root
     return Step(
         gradient_norm=norm,
@@ -147,7 +147,7 @@ def step(of: Problem, step_size: Array) -> Step:
 
 
 @functools.lru_cache(maxsize=64)
-def _slope_moment(sigma: Activation) -> float:
+def slope_moment(sigma: Activation) -> float:
     """Return E σ'(Z)²."""
     node, weight = np.polynomial.legendre.leggauss(160)
     z = 6.0 * (node + 1.0)
