@@ -344,17 +344,26 @@ def test_arrays_are_loops(monkeypatch, residual):
 
 
 @pytest.mark.parametrize("residual", ["labels", "full"])
-@pytest.mark.parametrize("activation", [RELU, fc.Tanh()])
-@pytest.mark.parametrize(("strength", "share"), [(0.5, 1e-5), (0.99, 2e-3)])
-def test_the_nodes_are_enough(monkeypatch, activation, strength, share, residual):
-    own = {**SETTING, "residual": residual}
-    unit = theory.errors(activation, H2T, **own, step_size=1e-3).step.strength / 1e-3
+@pytest.mark.parametrize(
+    ("activation", "link", "strength", "more"),
+    [
+        (RELU, H2T, 0.6, {}),
+        (RELU, H2T, 1.3, {}),
+        (fc.Tanh(), [0, 1, 0, 0.5], 1.5, {}),
+        (fc.Erf(), H2T, 1.5, {"ridge": 1e-4}),
+        (RELU, "relu", 0.5, {"step_samples": 1e5}),  # β is nearly β_*: labels given u have the kink
+        (RELU, [10, 1, 0.5], 0.4, {}),
+    ],
+)
+def test_the_nodes_are_enough(monkeypatch, activation, link, strength, more, residual):
+    own = {**SETTING, "residual": residual, **more}
+    unit = theory.errors(activation, link, **own, step_size=1e-6).step.strength / 1e-6
     eta = strength / abs(float(unit))
-    found = three(theory.conditional_errors(activation, H2T, **own, step_size=eta))
-    monkeypatch.setattr(conditional, "_NODES_U", 96)
-    monkeypatch.setattr(conditional, "_NODES_XI", 72)
-    more = three(theory.conditional_errors(activation, H2T, **own, step_size=eta))
-    np.testing.assert_allclose(found, more, rtol=share)
+    found = three(theory.conditional_errors(activation, link, **own, step_size=eta))
+    monkeypatch.setattr(conditional, "_NODES_U", 120)
+    monkeypatch.setattr(conditional, "_NODES_XI", 120)
+    many = three(theory.conditional_errors(activation, link, **own, step_size=eta))
+    np.testing.assert_allclose(found, many, rtol=2e-4)
 
 
 def test_a_step_without_noise_knows_the_teacher():
@@ -384,7 +393,7 @@ def test_extreme_arguments_warn_of_nothing(ratio):
         ({"activation": "relu"}, r"c_0 = 0\.398942 .*\.centred\(\)"),
         ({"ridge": 0.0}, "ridge=0 must be positive"),
         ({"step_size": -1.0}, "step_size=-1 must be at least 0"),
-        ({"step_size": 1e3}, r"step_size gives \|s\| = .*above 1"),
+        ({"step_size": 1e3}, r"step_size gives \|s\| = .*above 1\.5"),
         ({"step_size": 6.0, "link": [10, 0.1], "step_samples": 1e9}, r"\|δ\| = 0\.9.*above 0\.5"),
         (
             {"step_size": 15.0, "activation": fc.Hermite([0, 0.2, 1.0])},
@@ -407,9 +416,9 @@ def test_bad_arguments_are_named(change, message):
 
 # --- networks ---
 
-# Written down before the first run, with seeds and tolerance: 3 % (the stated bias; 4 % for teachers more quadratic than
-# linear and for the full residual of a teacher with a mean) and 3 standard errors. Errors vary with the batches' mean
-# square label, whose expectation is known, and it is regressed out.
+# Written down before the first run, with seeds and tolerance: 3 % (the stated bias; 4 % for teachers more quadratic
+# than linear and for the full residual of a teacher with a mean) and 3 standard errors. Errors vary with the batches'
+# mean square label, whose expectation is known, and it is regressed out.
 QUICK = {"n": 800, "d": 400, "width": 480, "ridge": 0.05, "noise": 0.3}
 NETWORKS = [
     pytest.param(RELU, H2T, 0.45, "labels", QUICK, 21100, id="relu"),
@@ -433,7 +442,11 @@ MANY = [
     pytest.param(RELU, [1, 1], 0.3, "labels", {**USUAL, "rows": "normal"}, 0.03, 23400, id="rows"),
     pytest.param(RELU, [0, 1, 1], 0.45, "labels", USUAL, 0.04, 23600, id="more quadratic"),
     pytest.param(RELU, [0, 1, 2], 0.38, "labels", USUAL, 0.04, 23800, id="very quadratic"),
-    pytest.param(RELU, [1, 0.3], 0.4, "full", FULL_MEAN, 0.04, 24000, id="full, a mean"),
+    # registered after the others had run; of "full, a mean" other seeds (24000 on) had failed a theory that had Hq
+    pytest.param(RELU, [1, 0.3], 0.4, "full", FULL_MEAN, 0.04, 24600, id="full, a mean"),
+    pytest.param(RELU, fc.ReLU(), 0.4, "full", USUAL, 0.04, 24800, id="full, another mean"),
+    pytest.param(RELU, H2T, 0.5, "labels", USUAL, 0.04, 24200, id="s of 0.9"),
+    pytest.param(fc.Tanh(), H2T, 0.5, "labels", USUAL, 0.04, 24400, id="s of 1.1"),
 ]
 BIAS = 0.03
 

@@ -15,14 +15,14 @@ from featcore.theory.one_step.conditional_moments import Moments, moments, rule
 from featcore.theory.one_step.conditional_point import Conditional, Point
 from featcore.theory.one_step.fixed_point import at_least_zero, positive
 from featcore.theory.one_step.gradient_rest import gradient_rest
-from featcore.theory.one_step.ridge import STRONGEST, WIDEST, Errors
+from featcore.theory.one_step.ridge import WIDEST, Errors
 from featcore.theory.one_step.step import Problem, Step, problem, shaped, slope_moment, step
 
 Array = NDArray[np.float64]
 
 ROWS = ("sphere", "normal")
-MOST_RESCALED, LONGEST = 0.5, 1.0
-"""Largest |δ| and ν."""
+STRONGEST, MOST_RESCALED, LONGEST = 1.5, 0.5, 1.0
+"""Largest |s|, |δ| and ν."""
 RIDGES = (1e-14, 1e100)
 """Smallest and largest ridge that rounding leaves anything of, over E σ²."""
 _MISSED = 1e-3
@@ -68,8 +68,9 @@ def conditional_errors(
     Raises
     ------
     TypeError, ValueError
-        As of `errors`; and if |δ| exceeds 0.5 or ν exceeds 1; if λ/E σ² is not between 1e-14 and 1e100; if σ_* has more
-        than a thousandth of its energy where the nodes do not see it, as polynomials of a degree above 12 may.
+        As of `errors`, but for |s| that exceeds 1.5; and if |δ| exceeds 0.5 or ν exceeds 1; if λ/E σ² is not between
+        1e-14 and 1e100; if σ_* has more than a thousandth of its energy where the nodes do not see it, as polynomials
+        of a high degree have.
 
     Notes
     -----
@@ -170,16 +171,14 @@ class _Batch:
         return _Batch(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
     @property
-    def shifts(self) -> tuple[Array, Array]:
-        """What neurons have of q, times √N: of itself, and by H. On b, the rest of β_*, the rest of q."""
-        turned = np.einsum("pab,pb->pa", self.linear, self.start)
-        return self.start, self.turning[:, None] * turned
+    def own(self) -> Array:
+        """q/√N, on b, the rest of β_*, the rest of q: what neurons have of it, for each unit of ξ."""
+        return self.start / np.sqrt(self.width)[:, None]
 
     @property
     def kinds(self) -> Array:
         """What features depend on, a row each."""
-        own, turned = (shift[:, 0] / np.sqrt(self.width) for shift in self.shifts)
-        return np.stack([self.strength, self.rescaling, self.lengthening, own, turned], axis=1)
+        return np.stack([self.strength, self.rescaling, self.lengthening, self.own[:, 0]], axis=1)
 
 
 def _batch(of: Problem, moved: Step, ridge: Array, step_size: Array) -> _Batch:
@@ -263,10 +262,7 @@ class _Neurons:
         longer = batch.lengthening[:, None] * xi**2
         length = np.sqrt(kept**2 + longer)
         turning = batch.turning[:, None] * xi
-        own, turned = (shift[:, None, :] for shift in batch.shifts)
-        shift = (xi / np.sqrt(batch.width)[:, None])[..., None] * (
-            kept[..., None] * own + xi[:, None] * turned
-        )
+        shift = (kept * xi)[..., None] * batch.own[:, None, :]
         shift[..., 0] += batch.strength[:, None] * xi
         covariance = kept[..., None, None] ** 2 * np.eye(3)
         for factor, matrix in (
