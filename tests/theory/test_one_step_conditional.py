@@ -105,6 +105,61 @@ def test_the_rest_of_the_gradient_is_that_of_networks(residual):
     np.testing.assert_allclose(basis @ q, expected.start, atol=0.1)
 
 
+@pytest.mark.parametrize("residual", ["labels", "full"])
+def test_neurons_become_what_they_do_in_networks(residual):
+    """Means, covariances and lengths of neurons after a step, against their heads."""
+    n, d, width, link, eta = 1600, 800, 6000, [0.3, 1.0, 0.4], 100.0
+    of = problem(RELU, link, n=n, d=d, width=width, noise=0.5, residual=residual)
+    moved = step(of, np.array(eta))
+    batch = conditional._batch(of, moved, np.array(0.1), np.array(eta))
+    neurons = conditional._Neurons.of(batch, normal=False)
+    xi, weight = conditional_moments.rule(32)
+    powers = np.array([np.ones_like(xi), xi, xi**2]) * weight
+    size = neurons.length[0] ** 2
+    want = [
+        np.einsum("kx,xa->ka", powers, neurons.shift[0] * xi[:, None]) * math.sqrt(width),
+        np.einsum("kx,xab->kab", powers, neurons.covariance[0] * size[:, None, None]),
+        powers @ size,
+        powers @ (4 * size * neurons.variance[0]),  # of ℓ² from that of ℓ
+    ]
+    found = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        W = rng.standard_normal((width, d))
+        W /= np.linalg.norm(W, axis=1, keepdims=True)
+        net = fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), RELU)
+        first = fc.data.single_index(n, d, link, noise=0.5, seed=seed)
+        after = fc.one_step(net, first, eta, residual=residual).W
+        r = first.y - (RELU(first.x @ W.T) @ net.a if residual == "full" else 0.0)
+        rows = [first.x.T @ r / n, first.means[0], W.T @ net.a]
+        for k in range(3):
+            for earlier in rows[:k]:
+                rows[k] = rows[k] - (rows[k] @ earlier) * earlier
+            rows[k] = rows[k] / np.linalg.norm(rows[k])
+        heads = math.sqrt(width) * net.a
+        along = after @ np.array(rows).T
+        powers = np.array([np.ones(width), heads, heads**2]) / width
+        mean = powers @ (along * heads[:, None]) * math.sqrt(width)
+        shift = np.stack([np.interp(heads, xi, neurons.shift[0, :, a]) for a in range(3)], axis=1)
+        left = along - shift
+        length = np.sum(after**2, axis=1) - np.sum(along**2, axis=1)
+        expected = np.interp(heads**2, xi[16:] ** 2, 0.5 * (size[16:] + size[:16][::-1]))
+        expected += np.interp(heads, xi, 0.5 * (size - size[::-1]))
+        found.append(
+            [
+                mean,
+                d * np.einsum("kj,ja,jb->kab", powers, left, left),
+                powers @ length,
+                d * powers @ (length - expected) ** 2,
+            ]
+        )
+    for k, theirs in enumerate(want):
+        each = np.array([values[k] for values in found])
+        mean, error = each.mean(axis=0), each.std(axis=0, ddof=1) / math.sqrt(len(each))
+        largest = np.abs(theirs).max()
+        np.testing.assert_array_less(np.abs(mean - theirs), 0.05 * largest + 4 * error, str(k))
+
+
 # --- the fixed point ---
 
 
@@ -296,19 +351,19 @@ def test_units_do_not_matter(residual):
 
 def test_left_out_samples_are_not_generalised_cross_validation():
     """Test over training error is the sum of squared residuals without each sample over that with all of them."""
-    n, d, width, ridge, eta = 1500, 750, 1000, 0.05, 1500**0.42
+    n, d, width, ridge, eta, link = 600, 300, 200, 0.01, 600**0.45, [0.0, 1.0, 1.0]
     setting = {"n": n, "d": d, "width": width, "noise": 0.1}
-    predicted = theory.conditional_errors(RELU, H2T, **setting, ridge=ridge, step_size=eta)
+    predicted = theory.conditional_errors(RELU, link, **setting, ridge=ridge, step_size=eta)
     ratios, simple = [], []
-    for seed in range(14100, 14106):
+    for seed in range(15100, 15130):
         rng = np.random.default_rng(seed)
-        net = fc.TwoLayerNet(
-            rng.standard_normal((width, d)) / math.sqrt(d),
-            rng.standard_normal(width) / math.sqrt(width),
-            RELU,
+        W = rng.standard_normal((width, d))
+        W /= np.linalg.norm(W, axis=1, keepdims=True)
+        net = fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), RELU)
+        first = fc.data.single_index(n, d, link, noise=0.1, seed=seed)
+        fresh = fc.data.single_index(
+            n, d, link, noise=0.1, direction=first.means[0], seed=seed + 50
         )
-        first = fc.data.single_index(n, d, H2T, noise=0.1, seed=seed)
-        fresh = fc.data.single_index(n, d, H2T, noise=0.1, direction=first.means[0], seed=seed + 50)
         f = fc.features(fc.one_step(net, first, eta), fresh.x)
         inverse = np.linalg.inv(f @ f.T + ridge * n * np.eye(n))
         seen, diagonal = inverse @ fresh.y, np.diagonal(inverse)
@@ -317,7 +372,7 @@ def test_left_out_samples_are_not_generalised_cross_validation():
         simple.append(np.sum((seen / diagonal.mean()) ** 2) / with_all)
     share = float(predicted.test_error / predicted.train_error)
     error = np.std(ratios, ddof=1) / math.sqrt(len(ratios))
-    assert np.mean(ratios) == pytest.approx(share, abs=0.01 * share + 3 * error)
+    assert np.mean(ratios) == pytest.approx(share, abs=0.005 * share + 3 * error)
     # what this test is for: the two are not the same
     assert abs(np.mean(simple) / np.mean(ratios) - 1) > 0.015
 

@@ -110,8 +110,9 @@ def errors(
     """Return the errors of ridge regression on the features after one gradient step.
 
     y = σ_*(<β_*, x>) + ε with x ~ N(0, I_d) and |β_*| = 1. The student f(x) = aᵀσ(Wx) has rows of W₀ uniform on the
-    unit sphere (or N(0, I/d)) and a ~ N(0, I/N). W takes one step of size η down the square loss (1/2n)Σ(y - f)² of one
-    batch; a is then found by ridge regression on **another** of n samples: the minimum of (1/n)|ỹ - Fa|² + λ|a|².
+    unit sphere (or N(0, I/d) if σ_* has no mean or σ no c_2) and a ~ N(0, I/N). W takes one step of size η down the
+    square loss (1/2n)Σ(y - f)² of one batch; a is then found by ridge regression on **another** of n samples: the
+    minimum of (1/n)|ỹ - Fa|² + λ|a|².
 
     Arguments broadcast: a grid of step sizes and ridges is one call.
 
@@ -150,10 +151,11 @@ def errors(
     Notes
     -----
     Derived here (docs/derivations.md), for n, d, N → ∞ in proportion with N s^{2k} of any size, s = c_1η|β|/√N → 0. It
-    has no free parameter. Against networks of d = 500 it is within 3 % for η up to n^0.3 and 6 % to n^0.4. At n^0.45,
-    where `Errors.step.neglected` is 0.2, it is up to 10 % off; `conditional_errors` is not, and costs ten times as much
-    or, over grids, a hundred times. The limit of infinite N s^{2k} is `limit_errors`; it is reached
-    slowly. Batches shared between step and ridge regression are not covered.
+    has no free parameter. Against networks of d = 500 it is within 3 % for η up to n^0.3 and 6 % to n^0.4, but for
+    teachers with a mean, of which it is more than 10 % off at n^0.4. At n^0.45, where `Errors.step.neglected` is 0.2,
+    it is up to 10 % off. `conditional_errors` is for such steps, at ten times the cost or, over grids, a hundred to two
+    hundred times. The limit of infinite N s^{2k} is `limit_errors`; it is reached slowly. Batches shared between step
+    and ridge regression are not covered.
 
     Examples
     --------
