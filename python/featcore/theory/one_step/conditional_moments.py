@@ -43,19 +43,27 @@ class Moments:
 
 def moments(sigma: Activation, shift: Array, scale: Array) -> Moments:
     """Return the moments for each shift and scale > 0, by Gauss-Legendre on either side of σ's kink at 0."""
-    node, weight = np.polynomial.legendre.leggauss(_INNER)
+    node, weight = _legendre(_INNER)
     kink = np.clip(-shift / scale, -_REACH, _REACH)[..., None]
     below, above = 0.5 * (kink + _REACH), 0.5 * (_REACH - kink)
     z = np.concatenate([below * (node + 1.0) - _REACH, above * (node + 1.0) + kink], axis=-1)
     mass = np.concatenate([below * weight, above * weight], axis=-1)
     mass *= np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
     values = sigma(shift[..., None] + scale[..., None] * z)
-    weighted = mass * values
-    mean, slope = weighted.sum(axis=-1), np.sum(weighted * z, axis=-1)
+    mean, slope = _integral(mass, values), _integral(mass, values, z)
+    growth = (_integral(mass, values, z, z) - mean) / scale
     # not from the moments, whose difference may be below rounding
     left = values - mean[..., None] - slope[..., None] * z
-    growth = (np.sum(weighted * z**2, axis=-1) - mean) / scale
-    return Moments(mean, slope, np.sum(mass * left**2, axis=-1), growth)
+    return Moments(mean, slope, _integral(mass, left, left), growth)
+
+
+def _integral(*factors: Array) -> Array:
+    return np.asarray(np.einsum(",".join(["...k"] * len(factors)) + "->...", *factors))
+
+
+@functools.cache
+def _legendre(count: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(count)
 
 
 @functools.cache
@@ -65,7 +73,7 @@ def rule(count: int) -> tuple[Array, Array]:
     Half of the nodes are on each side of 0, where they are dense: there links have their kinks, and strong steps make
     them of features.
     """
-    node, weight = np.polynomial.legendre.leggauss(count // 2)
+    node, weight = _legendre(count // 2)
     half = 0.5 * _NODES_REACH * (node + 1.0)
     mass = weight * np.exp(-0.5 * half**2)
     both = np.concatenate([mass[::-1], mass])
@@ -75,7 +83,7 @@ def rule(count: int) -> tuple[Array, Array]:
 @functools.lru_cache(maxsize=64)
 def label_moment(link: Activation, power: int, degree: int) -> float:
     """Return E[σ_*(z)^power z^degree]."""
-    node, weight = np.polynomial.legendre.leggauss(160)
+    node, weight = _legendre(160)
     half = 0.5 * (_REACH + 2.0) * (node + 1.0)
     mass = 0.5 * (_REACH + 2.0) * weight * np.exp(-0.5 * half**2) / math.sqrt(2.0 * math.pi)
     return float(sum(mass @ (link(z) ** power * z**degree) for z in (half, -half)))
