@@ -347,6 +347,7 @@ def test_units_do_not_matter(residual):
     np.testing.assert_allclose(scaled(1, -1), base, rtol=1e-8)
     if residual == "labels":  # else the network's own output sets a unit
         np.testing.assert_allclose(scaled(3, 1), base, rtol=1e-8)
+        np.testing.assert_allclose(scaled(1e-15, 1), base, rtol=1e-8)
         np.testing.assert_allclose(scaled(1, 2), 4 * base, rtol=1e-8)
 
 
