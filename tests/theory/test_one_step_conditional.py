@@ -14,7 +14,7 @@ from scipy.special import ndtr
 import featcore as fc
 from featcore.theory import one_step as theory
 from featcore.theory.one_step import conditional, conditional_moments, conditional_point
-from featcore.theory.one_step.gradient_rest import gradient_rest
+from featcore.theory.one_step.gradient_rest import _basis, gradient_rest
 from featcore.theory.one_step.step import problem, step
 
 RELU = fc.ReLU().centred()
@@ -76,14 +76,34 @@ def test_a_linear_student_tells_what_became_of_neurons(residual):
 
 
 @pytest.mark.parametrize("residual", ["labels", "full"])
+def test_the_rest_of_the_gradient_has_the_moments_of_labels(residual):
+    """On β_*, q and ŵ, by drawing <x, β_*>, <x, q>, f₀ and the part of <x, ŵ> that does not know the label."""
+    link, phi = [0.8, 1.0, 0.4], 0.5
+    of = problem(RELU, link, **{**SIZES, "n": 1000 / (2 * phi)}, noise=0.5, residual=residual)
+    found, basis = (f(of, step(of, np.array(1.0))) for f in (gradient_rest, _basis))
+    rng = np.random.default_rng(0)
+    z, q, other, echo, noise = rng.standard_normal((5, 4_000_000))
+    r = fc.data.link(link)(z) + 0.5 * noise
+    if residual == "full":
+        r = r - 0.5 * q - math.sqrt(RELU.second_moment() - 0.25) * echo
+    second = np.mean(r**2)
+    w = (phi * r + math.sqrt(phi * second) * other) / math.sqrt(phi * second)
+    along = np.stack([z, q, w])
+    linear = (along * r) @ along.T / len(r) - 0.8 * np.eye(3)
+    spread = phi * (along * r**2) @ along.T / len(r)
+    for got, want in ((found.linear, linear), (found.spread, spread)):
+        np.testing.assert_allclose(basis.T @ got @ basis, want, atol=0.01 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("residual", ["labels", "full"])
 def test_the_rest_of_the_gradient_is_that_of_networks(residual):
-    """H, H² and (d/n²)Σ r_i² x_ix_iᵀ on the directions that matter, of eight networks; labels without heavy tails."""
-    n, d, width, link = 4000, 2000, 2400, [0.3, 1.0, 0.4]
+    """H, H² and (d/n²)Σ r_i² x_ix_iᵀ on the directions that matter, of ten networks; labels without heavy tails."""
+    n, d, width, link = 4000, 2000, 2400, [0.8, 1.0, 0.4]
     of = problem(RELU, link, n=n, d=d, width=width, noise=0.5, residual=residual)
     moved = step(of, np.array(1.0))
     expected = gradient_rest(of, moved)
     found = []
-    for seed in range(8):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         x, z = rng.standard_normal((n, d)), rng.standard_normal((2, n))
         x[:, 0] = z[0]
@@ -95,10 +115,10 @@ def test_the_rest_of_the_gradient_is_that_of_networks(residual):
         q = W.T @ a
         beta = x.T @ r / n
         basis = orthonormal(beta, np.eye(d)[0], q)
-        turned = x.T @ (r[:, None] * (x @ basis.T)) / n - 0.3 * basis.T
+        turned = x.T @ (r[:, None] * (x @ basis.T)) / n - link[0] * basis.T
         spread = d / n**2 * (x @ basis.T).T @ (r[:, None] ** 2 * (x @ basis.T))
         found.append([basis @ turned, turned.T @ turned, spread])
-    mean, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / math.sqrt(8)
+    mean, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / math.sqrt(10)
     want = np.array([expected.linear, expected.square, expected.spread])
     # of order d^-1/2 are what limits leave out
     np.testing.assert_array_less(np.abs(mean - want), 0.05 + 0.02 * np.abs(want) + 4 * error)

@@ -13,7 +13,7 @@ _NEWTON_STEPS = 200
 _LONGEST = 2.0
 """No logarithm changes by more in a step."""
 _CLOSE = 1e-16
-"""Newton's decrement after which one step more is the last: its square is below rounding."""
+"""Newton's decrement of the last step: the square of it is below rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Point:
         force = np.zeros(self.hessian.shape[:-1])
         count = self.r.shape[-1]
         force[:, :count] = -weights * self.r
-        change = _scaled_solve(self.hessian, force)
+        change = np.asarray(np.linalg.solve(self.hessian, force[..., None])[..., 0])
         return change[:, :count], change[:, count:]
 
 
@@ -79,34 +79,22 @@ def solve(of: Conditional) -> Point:
     # r at its least, where g is 1
     logs = np.zeros((len(energy), count + of.slope.shape[-1]))
     logs[:, :count] = -np.log(of.ridge[:, None] + ratio[:, None] * energy)
-    value, slope, hessian = _objective(of, logs)
-    last = np.zeros(len(logs), dtype=bool)
+    slope, hessian = _slopes(of, logs)
     for _ in range(_NEWTON_STEPS):
-        change = _scaled_solve(hessian, -slope)
-        decrement = -np.sum(slope * change, axis=-1)
-        change[last] = 0.0
-        if last.all():
+        change = np.linalg.solve(hessian, -slope[..., None])[..., 0]
+        decrement = -np.sum(slope * change, axis=1)
+        longest = np.maximum(np.abs(change).max(axis=1), _LONGEST)
+        logs = logs + _LONGEST / longest[:, None] * change
+        slope, hessian = _slopes(of, logs)
+        if (decrement <= _CLOSE).all():
             return Point(np.exp(logs[:, :count]), np.exp(logs[:, count:]), hessian)
-        close = decrement <= _CLOSE
-        rounding = 1e-13 * (1.0 + ratio) * (1.0 + np.abs(logs).max(axis=-1))
-        longest = np.abs(change).max(axis=-1)
-        length = np.where(close, 1.0, _LONGEST / np.maximum(longest, _LONGEST))
-        for _ in range(60):
-            new = logs + length[:, None] * change
-            trial = _objective(of, new)
-            enough = close | last | (trial[0] <= value - 1e-4 * length * decrement + rounding)
-            if enough.all():
-                break
-            length = np.where(enough, length, 0.5 * length)
-        logs, (value, slope, hessian) = new, trial
-        last |= close
     raise RuntimeError(
         f"the fixed point was not found in {_NEWTON_STEPS} steps of Newton's method; please report the arguments"
     )
 
 
-def _objective(of: Conditional, logs: Array) -> tuple[Array, Array, Array]:
-    """Return the function, its gradient and its Hessian in (log r, log g)."""
+def _slopes(of: Conditional, logs: Array) -> tuple[Array, Array]:
+    """Return gradient and Hessian of the function in (log r, log g)."""
     count = of.slope.shape[1]
     r, g = np.exp(logs[:, :count]), np.exp(logs[:, count:])
     phi, ratio = of.phi[:, None], (of.phi / of.psi)[:, None]
@@ -123,14 +111,6 @@ def _objective(of: Conditional, logs: Array) -> tuple[Array, Array, Array]:
     first = of.ridge[:, None] * sample + noise.sum(axis=2)
     first = first + phi * np.einsum("puu->pu", by_sample)
     second = neuron + noise.sum(axis=1) + phi * np.einsum("pxx->px", by_neuron)
-    value = (
-        of.ridge * sample.sum(axis=1)
-        - logs[:, :count] @ of.sample_weight
-        + neuron.sum(axis=1)
-        - ratio[:, 0] * (logs[:, count:] @ of.neuron_weight)
-        + noise.sum(axis=(1, 2))
-        + of.phi * np.log1p(size**2).sum(axis=1)
-    )
     slope = np.concatenate([first - of.sample_weight, second - ratio * of.neuron_weight], axis=1)
     hessian = np.empty((*logs.shape, logs.shape[1]))
     wide = phi[:, :, None]
@@ -140,11 +120,4 @@ def _objective(of: Conditional, logs: Array) -> tuple[Array, Array, Array]:
     hessian[:, count:, :count] = np.swapaxes(hessian[:, :count, count:], -1, -2)
     diagonal = np.einsum("pii->pi", hessian)
     diagonal += np.concatenate([first, second], axis=1)
-    return value, slope, hessian
-
-
-def _scaled_solve(hessian: Array, right: Array) -> Array:
-    """Solve, with the diagonal scaled to 1: weights of nodes far out are 1e-16 of others."""
-    scale = 1.0 / np.sqrt(np.einsum("pii->pi", hessian))
-    matrix = scale[:, :, None] * hessian * scale[:, None, :]
-    return np.asarray(scale * np.linalg.solve(matrix, (scale * right)[..., None])[..., 0])
+    return slope, hessian
