@@ -70,7 +70,7 @@ def conditional_errors(
     TypeError, ValueError
         As of `errors`, but for |s| that exceeds 1.5; and if |δ| exceeds 0.5 or ν exceeds 1; if λ/E σ² is not between
         1e-14 and 1e100; if σ_* has more than a thousandth of its energy where the nodes do not see it, as polynomials
-        of a high degree have.
+        of a high degree or jumps have.
 
     Notes
     -----
@@ -165,7 +165,8 @@ class _Batch:
     square: Array
     spread: Array
     start: Array
-    usual: Array
+    lengths: Array
+    """η²/N times d times the variance of <w_j, gain>, for each unit of ξ²."""
 
     def __getitem__(self, which: NDArray[np.intp]) -> _Batch:
         return _Batch(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
@@ -202,7 +203,7 @@ def _batch(of: Problem, moved: Step, ridge: Array, step_size: Array) -> _Batch:
         square=rest.square.reshape(-1, 3, 3),
         spread=rest.spread.reshape(-1, 3, 3),
         start=rest.start.reshape(-1, 3),
-        usual=rest.usual.ravel(),
+        lengths=(relative**2 * rest.lengths).ravel(),
     )
 
 
@@ -271,9 +272,7 @@ class _Neurons:
             (batch.others[:, None] * xi**2, batch.spread),
         ):
             covariance = covariance + factor[..., None, None] * matrix[:, None]
-        # <w, Hw> varies twice as much as <w, z> with z at random
-        by_turning = turning**2 * batch.usual[:, None]
-        variance = kept**2 * (longer + by_turning) + 0.5 * longer**2
+        variance = kept**2 * batch.lengths[:, None] * xi**2 + 0.5 * longer**2
         if normal:
             variance = variance + 0.5 * kept**4
         return cls(
@@ -382,6 +381,7 @@ def _labels(of: Problem, batch: _Batch) -> Moments:
     missed = np.abs(seen / energy - 1.0).max(initial=0.0)
     if missed > _MISSED:
         raise ValueError(
-            f"link={of.link!r}: the nodes miss {missed:.1%} of E σ_*², as of polynomials of a high degree; use errors"
+            f"link={of.link!r}: the nodes miss {missed:.1%} of E σ_*², as of polynomials of a high degree or jumps; "
+            "use errors"
         )
     return found

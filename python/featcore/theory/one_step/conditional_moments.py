@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featcore.activations import Activation
+from featcore.theory.one_step.expansions import half_lines
 
 Array = NDArray[np.float64]
 
@@ -43,7 +44,7 @@ class Moments:
 
 def moments(sigma: Activation, shift: Array, scale: Array) -> Moments:
     """Return the moments for each shift and scale > 0, by Gauss-Legendre on either side of σ's kink at 0."""
-    node, weight = _legendre(_INNER)
+    node, weight = _unit_interval()
     kink = np.clip(-shift / scale, -_REACH, _REACH)[..., None]
     below, above = 0.5 * (kink + _REACH), 0.5 * (_REACH - kink)
     z = np.concatenate([below * (node + 1.0) - _REACH, above * (node + 1.0) + kink], axis=-1)
@@ -57,13 +58,13 @@ def moments(sigma: Activation, shift: Array, scale: Array) -> Moments:
     return Moments(mean, slope, _integral(mass, left, left), growth)
 
 
+@functools.cache
+def _unit_interval() -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(_INNER)
+
+
 def _integral(*factors: Array) -> Array:
     return np.asarray(np.einsum(",".join(["...k"] * len(factors)) + "->...", *factors))
-
-
-@functools.cache
-def _legendre(count: int) -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(count)
 
 
 @functools.cache
@@ -73,17 +74,12 @@ def rule(count: int) -> tuple[Array, Array]:
     Half of the nodes are on each side of 0, where they are dense: there links have their kinks, and strong steps make
     them of features.
     """
-    node, weight = _legendre(count // 2)
-    half = 0.5 * _NODES_REACH * (node + 1.0)
-    mass = weight * np.exp(-0.5 * half**2)
-    both = np.concatenate([mass[::-1], mass])
-    return np.concatenate([-half[::-1], half]), both / both.sum()
+    node, mass = half_lines(count // 2, _NODES_REACH)
+    return node, mass / mass.sum()
 
 
 @functools.lru_cache(maxsize=64)
 def label_moment(link: Activation, power: int, degree: int) -> float:
-    """Return E[σ_*(z)^power z^degree]."""
-    node, weight = _legendre(160)
-    half = 0.5 * (_REACH + 2.0) * (node + 1.0)
-    mass = 0.5 * (_REACH + 2.0) * weight * np.exp(-0.5 * half**2) / math.sqrt(2.0 * math.pi)
-    return float(sum(mass @ (link(z) ** power * z**degree) for z in (half, -half)))
+    """Return E[s^power z^degree] of s = σ_*(z)/√E σ_*²."""
+    z, mass = half_lines(160, _REACH + 2.0)
+    return float(mass @ ((link(z) / math.sqrt(link.second_moment())) ** power * z**degree))

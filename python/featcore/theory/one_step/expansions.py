@@ -96,3 +96,12 @@ def monomials(degrees: list[int], count: int) -> Array:
     for row, k in zip(rows, degrees, strict=True):
         row[: k + 1] = hermite_e.poly2herme([0.0] * k + [1.0])
     return np.asarray(rows * norms(count))
+
+
+@functools.cache
+def half_lines(count: int, reach: float) -> tuple[Array, Array]:
+    """Return Gauss-Legendre nodes on either side of 0, where kinks are, to `reach`; and the normal law's mass there."""
+    node, weight = np.polynomial.legendre.leggauss(count)
+    half = 0.5 * reach * (node + 1.0)
+    mass = 0.5 * reach * weight * np.exp(-0.5 * half**2) / math.sqrt(2.0 * math.pi)
+    return np.concatenate([-half[::-1], half]), np.concatenate([mass[::-1], mass])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featcore.activations import Activation
 from featcore.theory.one_step.conditional_moments import label_moment
+from featcore.theory.one_step.expansions import half_lines
 from featcore.theory.one_step.step import Problem, Step
 
 Array = NDArray[np.float64]
@@ -27,15 +30,16 @@ class GradientRest:
         (1/n²)Σ r_i² x_ix_iᵀ d, the covariance of what the others add, for each unit of E σ'² - c₁² - 4c₂².
     start : ndarray, shape (…, 3)
         q.
-    usual : ndarray, shape (…,)
-        φ₁E r², what H² and `spread` are along any other direction.
+    lengths : ndarray, shape (…,)
+        d times the variance of <w_j, the gain> for each unit of ξ_jη/√N: not that of a gain at random, which does not
+        know w_j.
     """
 
     linear: Array
     square: Array
     spread: Array
     start: Array
-    usual: Array
+    lengths: Array
 
 
 def gradient_rest(of: Problem, moved: Step) -> GradientRest:
@@ -54,8 +58,10 @@ def gradient_rest(of: Problem, moved: Step) -> GradientRest:
     own, echo, noise = first / unit, square / unit**2, of.noise_square / unit**2
     label = 1.0 - echo
 
+    share = np.sqrt(of.teacher.second_moment) / unit
+
     def moment(power: int, degree: int) -> Array:
-        return np.asarray(label_moment(of.link, power, degree) / unit**power)
+        return np.asarray(label_moment(of.link, power, degree) * share**power)
 
     third = moment(3, 0) + 3.0 * c0 * (noise + echo)
     fourth = moment(4, 0) + 6.0 * moment(2, 0) * noise + 3.0 * noise**2
@@ -83,12 +89,13 @@ def gradient_rest(of: Problem, moved: Step) -> GradientRest:
     basis = _basis(of, moved)
     turned = np.swapaxes(basis, -1, -2)
     size = unit[..., None, None]
+    apart, along = _radial(of.sigma, float(of.student.coefficients[1]))
     return GradientRest(
         size * (basis @ linear @ turned),
         size**2 * (basis @ twice @ turned),
         size**2 * (basis @ spread @ turned),
         basis[..., :, 1],
-        of.step_phi * unit**2,
+        size[..., 0, 0] ** 2 * phi * apart + (along * moved.gradient_norm) ** 2,
     )
 
 
@@ -105,3 +112,12 @@ def _basis(of: Problem, moved: Step) -> Array:
     basis[..., 1, :] = np.stack([across, -cosine * share / safe, -cosine * beyond / safe], axis=-1)
     basis[..., 2, :] = np.stack([0.0 * cosine, beyond / safe, -share / safe], axis=-1)
     return basis
+
+
+@functools.lru_cache(maxsize=64)
+def _radial(sigma: Activation, c1: float) -> tuple[float, float]:
+    """Return Var h - h₁² and h₁ = E zh of h(z) = z(σ'(z) - c₁): <w_j, gain> is the mean of r_i h(<w_j, x_i>)."""
+    z, mass = half_lines(160, 12.0)
+    h = z * (sigma.derivative(z) - c1)
+    mean, along = float(mass @ h), float(mass @ (z * h))
+    return float(mass @ (h - mean - along * z) ** 2), along

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featcore.activations import Activation
-from featcore.theory.one_step.expansions import DEGREE, expand, monomials, norms
+from featcore.theory.one_step.expansions import DEGREE, expand, half_lines, monomials, norms
 
 Array = NDArray[np.float64]
 
@@ -123,11 +123,8 @@ def _outer_rule() -> tuple[Array, Array]:
 @functools.cache
 def _inner_rule() -> tuple[Array, Array]:
     """Return nodes over g, and the weighted values of h_0, h_1, … there, a row each."""
-    node, weight = np.polynomial.legendre.leggauss(_INNER)
-    half = 0.5 * _REACH * (node + 1.0)
-    mass = 0.5 * _REACH * weight * np.exp(-0.5 * half**2) / math.sqrt(2.0 * math.pi)
-    both = np.concatenate([-half[::-1], half])
-    return both, _polynomials(both) * np.concatenate([mass[::-1], mass])
+    node, mass = half_lines(_INNER, _REACH)
+    return node, _polynomials(node) * mass
 
 
 def _polynomials(x: Array) -> Array:

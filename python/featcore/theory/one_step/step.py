@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from featcore._validation import choice
 from featcore.activations import Activation
 from featcore.data.index_models import Link
-from featcore.theory.one_step.expansions import Expansion, expand, student, teacher
+from featcore.theory.one_step.expansions import Expansion, expand, half_lines, student, teacher
 from featcore.theory.one_step.fixed_point import at_least_zero, positive
 
 Array = NDArray[np.float64]
@@ -109,7 +109,8 @@ class Step:
     tilt : ndarray
         δ/s, whatever η is: by how much the constant is mixed into the spikes.
     neglected : ndarray
-        ν = η²φ₁(E y²)(E σ'² - c₁²)/N; by ξ_j²ν the rest of the gradient lengthens neuron j, relative and squared.
+        ν = η²φ₁(E r²)(E σ'² - c₁²)/N, r = y or y - f₀; by ξ_j²ν the rest of the gradient lengthens neuron j,
+        relative and squared.
         `errors` leaves it out, and is off by a relative part of that.
     """
 
@@ -149,7 +150,5 @@ def step(of: Problem, step_size: Array) -> Step:
 @functools.lru_cache(maxsize=64)
 def slope_moment(sigma: Activation) -> float:
     """Return E σ'(Z)²."""
-    node, weight = np.polynomial.legendre.leggauss(160)
-    z = 6.0 * (node + 1.0)
-    mass = 6.0 * weight * np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
-    return float(mass @ (sigma.derivative(z) ** 2 + sigma.derivative(-z) ** 2))
+    z, mass = half_lines(160, 12.0)
+    return float(mass @ sigma.derivative(z) ** 2)
