@@ -85,7 +85,7 @@ def conditional_errors(
     ...     fc.ReLU().centred(), [0, 1, 0.5**0.5], n=1000, d=500, width=700, ridge=0.05,
     ...     step_size=1000 ** np.array([0.0, 0.45]))
     >>> found.test_error.round(2), found.objective.round(3)
-    (array([2.03, 1.6 ]), array([0.743, 0.523]))
+    (array([2.03, 1.61]), array([0.743, 0.525]))
     """
     of = problem(
         activation,
