@@ -98,7 +98,7 @@ def test_the_rest_of_the_gradient_has_the_moments_of_labels(residual):
 @pytest.mark.parametrize("residual", ["labels", "full"])
 def test_the_rest_of_the_gradient_is_that_of_networks(residual):
     """H, H² and (d/n²)Σ r_i² x_ix_iᵀ on the directions that matter, of ten networks; labels without heavy tails."""
-    n, d, width, link = 4000, 2000, 2400, [0.8, 1.0, 0.4]
+    n, d, width, link = 2400, 1200, 1440, [0.8, 1.0, 0.4]
     of = problem(RELU, link, n=n, d=d, width=width, noise=0.5, residual=residual)
     moved = step(of, np.array(1.0))
     expected = gradient_rest(of, moved)
@@ -130,7 +130,7 @@ def test_the_rest_of_the_gradient_is_that_of_networks(residual):
 )
 def test_neurons_become_what_they_do_in_networks(residual, rows):
     """Means, covariances and lengths of neurons after a step, against their heads."""
-    n, d, width, link, eta = 1600, 800, 4000, [0.3, 1.0, 0.4], 80.0
+    n, d, width, link, eta = 1600, 800, 3000, [0.3, 1.0, 0.4], 80.0
     of = problem(RELU, link, n=n, d=d, width=width, noise=0.5, residual=residual)
     moved = step(of, np.array(eta))
     batch = conditional._batch(of, moved, np.array(0.1), np.array(eta))
