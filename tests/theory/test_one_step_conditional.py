@@ -37,6 +37,14 @@ def orthonormal(*vectors):
     return (q * np.sign(np.diagonal(r))).T
 
 
+def network(rng, d, width, activation, rows="sphere"):
+    """Return rows of either law and a head of N(0, 1/width)."""
+    W = rng.standard_normal((width, d)) / math.sqrt(d)
+    if rows == "sphere":
+        W /= np.linalg.norm(W, axis=1, keepdims=True)
+    return fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), activation)
+
+
 # --- what is known given u ---
 
 
@@ -146,14 +154,11 @@ def test_neurons_become_what_they_do_in_networks(residual, rows):
     found = []
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        W = rng.standard_normal((width, d)) / math.sqrt(d)
-        if rows == "sphere":
-            W /= np.linalg.norm(W, axis=1, keepdims=True)
-        net = fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), RELU)
+        net = network(rng, d, width, RELU, rows)
         first = fc.data.single_index(n, d, link, noise=0.5, seed=seed)
         after = fc.one_step(net, first, eta, residual=residual).W
-        r = first.y - (RELU(first.x @ W.T) @ net.a if residual == "full" else 0.0)
-        basis = orthonormal(first.x.T @ r / n, first.means[0], W.T @ net.a)
+        r = first.y - (RELU(first.x @ net.W.T) @ net.a if residual == "full" else 0.0)
+        basis = orthonormal(first.x.T @ r / n, first.means[0], net.W.T @ net.a)
         heads = math.sqrt(width) * net.a
         along = after @ basis.T
         powers = np.array([np.ones(width), heads, heads**2]) / width
@@ -189,16 +194,13 @@ def test_lengths_vary_as_in_networks(activation, rows):
     found = []
     for seed in range(6):
         rng = np.random.default_rng(seed)
-        W = rng.standard_normal((width, d)) / math.sqrt(d)
-        if rows == "sphere":
-            W /= np.linalg.norm(W, axis=1, keepdims=True)
-        net = fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), activation)
+        net = network(rng, d, width, activation, rows)
         first = fc.data.single_index(n, d, link, noise=0.5, seed=seed)
         after = fc.one_step(net, first, eta).W
         heads = math.sqrt(width) * net.a
         b = orthonormal(first.x.T @ first.y)[0]
         # but for what happens along b
-        across = np.sum(after**2, axis=1) - (after @ b) ** 2 + (W @ b) ** 2
+        across = np.sum(after**2, axis=1) - (after @ b) ** 2 + (net.W @ b) ** 2
         powers = np.vander(heads, 5)
         left = across - powers @ np.linalg.lstsq(powers, across, rcond=None)[0]
         found.append([d * np.mean(left**2), d * np.mean(heads**2 * left**2)])
@@ -405,9 +407,7 @@ def test_left_out_samples_are_not_generalised_cross_validation():
     ratios, simple = [], []
     for seed in range(15100, 15130):
         rng = np.random.default_rng(seed)
-        W = rng.standard_normal((width, d))
-        W /= np.linalg.norm(W, axis=1, keepdims=True)
-        net = fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), RELU)
+        net = network(rng, d, width, RELU)
         first = fc.data.single_index(n, d, link, noise=0.1, seed=seed)
         fresh = fc.data.single_index(
             n, d, link, noise=0.1, direction=first.means[0], seed=seed + 50
@@ -556,10 +556,7 @@ BIAS = 0.03
 def simulate(seed, activation, link, eta, residual, *, n, d, width, ridge, noise, rows="sphere"):
     """Return objective, training and test error, and mean y² of both batches."""
     rng = np.random.default_rng(seed)
-    W = rng.standard_normal((width, d)) / math.sqrt(d)
-    if rows == "sphere":
-        W /= np.linalg.norm(W, axis=1, keepdims=True)
-    net = fc.TwoLayerNet(W, rng.standard_normal(width) / math.sqrt(width), activation)
+    net = network(rng, d, width, activation, rows)
     seeds = [int(of) for of in rng.integers(2**32, size=3)]
     first = fc.data.single_index(n, d, link, noise=noise, seed=seeds[0])
     stepped = fc.one_step(net, first, eta, residual=residual)

@@ -95,7 +95,7 @@ def gradient_rest(of: Problem, moved: Step) -> GradientRest:
         size**2 * (basis @ twice @ turned),
         size**2 * (basis @ spread @ turned),
         basis[..., :, 1],
-        size[..., 0, 0] ** 2 * phi * apart + (along * moved.gradient_norm) ** 2,
+        unit**2 * phi * apart + (along * moved.gradient_norm) ** 2,
     )
 
 

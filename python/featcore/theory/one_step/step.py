@@ -110,8 +110,7 @@ class Step:
         δ/s, whatever η is: by how much the constant is mixed into the spikes.
     neglected : ndarray
         ν = η²φ₁(E r²)(E σ'² - c₁²)/N, r = y or y - f₀; by ξ_j²ν the rest of the gradient lengthens neuron j,
-        relative and squared.
-        `errors` leaves it out, and is off by a relative part of that.
+        relative and squared. `errors` leaves it out, and is off by a relative part of that.
     """
 
     gradient_norm: Array
